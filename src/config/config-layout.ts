@@ -1,0 +1,53 @@
+/**
+ * Who owns each bit of a configuration space and what a write does to it. A layout holds no register values;
+ * functions of the same make share one, and only their shadows differ.
+ *
+ * @module
+ */
+
+/**
+ * Called after the shadow of a dword with side effects was written. `before` and `after` are the dword's shadow,
+ * `written` the guest's bits and `lanes` the bits that the guest's byte enables cover, all in place.
+ */
+export type WriteHook<Target> = (
+  target: Target,
+  offset: number,
+  before: number,
+  after: number,
+  written: number,
+  lanes: number,
+) => void;
+
+/** A stretch of bytes with one owner. */
+export interface Owner {
+  /** First byte. */
+  readonly start: number;
+  /** First byte after it. */
+  readonly end: number;
+  /** What owns it, in the specification's words. */
+  readonly name: string;
+  /** Where reads come from; `mixed`: some bits from either side. */
+  readonly source: 'virtual' | 'physical' | 'mixed' | 'passthrough';
+}
+
+/** The compiled layout: one entry a dword in every array. Made by `LayoutBuilder`, never changed afterwards. */
+export interface ConfigLayout<Target> {
+  /** Bytes of the space: 256 or 4096. */
+  readonly size: number;
+  /** 1 bits are read from the shadow, 0 bits from the physical function. */
+  readonly virtual: Int32Array;
+  /** Virtual bits that take what is written (RW). */
+  readonly rw: Int32Array;
+  /** Virtual bits that a written 1 clears (RW1C). */
+  readonly rw1c: Int32Array;
+  /** Physical bits that a write reaches. */
+  readonly forward: Int32Array;
+  /** Index into {@link ConfigLayout.hooks}; 0 for none. */
+  readonly hook: Uint8Array;
+  readonly hooks: readonly (WriteHook<Target> | undefined)[];
+  /** Virtual bits that a reset sets to {@link ConfigLayout.resetValue}: all writable ones that are not sticky. */
+  readonly resetMask: Int32Array;
+  readonly resetValue: Int32Array;
+  /** Sorted, without overlaps; gaps belong to nobody. */
+  readonly owners: readonly Owner[];
+}

@@ -1,0 +1,267 @@
+import type { ConfigSpace } from '../pci/config-space.ts';
+import { VpciError } from '../pci/vpci-error.ts';
+import type { ConfigLayout } from './config-layout.ts';
+
+/** Registers of a space as {@link VirtualConfigSpace.saveRegisters} gives them: offset in bytes, dword value. */
+export type SavedRegisters = readonly (readonly [offset: number, value: number])[];
+
+/** Hears about every write that reached the physical function. */
+export type HostWriteListener = (offset: number, size: number, value: number) => void;
+
+/**
+ * A configuration space as a guest sees it: a {@link ConfigLayout} says where each bit is read and what a write
+ * does, a shadow holds the virtual bits, a {@link ConfigSpace} the physical ones.
+ *
+ * Accesses may have any alignment. They are split at dwords and at the borders between virtual and physical
+ * bytes, so that the physical side sees only aligned accesses to bytes that it owns. Nothing here throws for a
+ * guest's value or offset: past the end reads all-ones, writes vanish.
+ */
+export class VirtualConfigSpace<Target> {
+  /** Set by the first access; what the guest may have seen must not change any more. */
+  touched = false;
+
+  readonly #target: Target;
+  readonly #physical: ConfigSpace | undefined;
+  readonly #shadow: DataView;
+  readonly #onHostWrite: HostWriteListener | undefined;
+  #layout: ConfigLayout<Target>;
+  #virtual: Int32Array;
+
+  /**
+   * `buffer` (at least `layout.size` bytes) becomes the shadow and may be shared with other threads;
+   * `initial` is what it holds at power-on.
+   */
+  constructor(
+    target: Target,
+    layout: ConfigLayout<Target>,
+    initial: Int32Array,
+    physical: ConfigSpace | undefined,
+    buffer: ArrayBufferLike,
+    onHostWrite?: HostWriteListener,
+  ) {
+    this.#target = target;
+    this.#physical = physical;
+    this.#onHostWrite = onHostWrite;
+    this.#shadow = new DataView(buffer, 0, layout.size);
+    this.#layout = layout;
+    this.#virtual = layout.virtual;
+    this.install(layout, initial);
+  }
+
+  /** The layout in force. */
+  get layout(): ConfigLayout<Target> {
+    return this.#layout;
+  }
+
+  /** Puts another layout and its initial values in force; only before the guest's first access. */
+  install(layout: ConfigLayout<Target>, initial: Int32Array): void {
+    this.#layout = layout;
+    this.#virtual = layout.virtual;
+    for (const [index, value] of initial.entries()) this.#shadow.setInt32(4 * index, value, true);
+  }
+
+  /** Little-endian value of `size` (1, 2 or 4) bytes at `offset`, as the guest reads it. */
+  read(offset: number, size: number): number {
+    this.touched = true;
+    const lane = offset & 3;
+    if (lane + size <= 4 && offset < LIMIT && this.#virtual[offset >>> 2] === -1) {
+      const word = this.#shadow.getInt32(offset & ~3, true) >>> (8 * lane);
+      return size === 4 ? word >>> 0 : size === 2 ? word & 0xffff : word & 0xff;
+    }
+    return this.#readSplit(offset, size);
+  }
+
+  /** The guest writes the low `size` (1, 2 or 4) bytes of `value` at `offset`. */
+  write(offset: number, size: number, value: number): void {
+    this.touched = true;
+    if (!(offset >= 0 && offset < LIMIT)) return;
+    const lane = offset & 3;
+    if (lane + size <= 4) {
+      this.#writeWord(offset >>> 2, laneMask(lane, size), value << (8 * lane));
+      return;
+    }
+    checkSize(size);
+    const low = 4 - lane;
+    this.#writeWord(offset >>> 2, laneMask(lane, low), value << (8 * lane));
+    this.#writeWord((offset >>> 2) + 1, laneMask(0, size - low), value >>> (8 * low));
+  }
+
+  /** Fills `bytes` from `offset` on, a dword at a time. */
+  readInto(offset: number, bytes: Uint8Array): void {
+    for (let done = 0; done < bytes.length; ) {
+      const size = pieceSize(offset + done, bytes.length - done);
+      const value = this.read(offset + done, size);
+      for (let i = 0; i < size; i++) bytes[done + i] = value >>> (8 * i);
+      done += size;
+    }
+  }
+
+  /** The guest writes `bytes` from `offset` on, a dword at a time. */
+  writeFrom(offset: number, bytes: Uint8Array): void {
+    for (let done = 0; done < bytes.length; ) {
+      const size = pieceSize(offset + done, bytes.length - done);
+      let value = 0;
+      for (let i = size - 1; i >= 0; i--) value = (value << 8) | (bytes[done + i] ?? 0);
+      this.write(offset + done, size, value);
+      done += size;
+    }
+  }
+
+  /** Shadow of the dword at `offset`, without touching the physical side: for the function's own use. */
+  peek(offset: number): number {
+    return this.#shadow.getInt32(offset & ~3, true);
+  }
+
+  /** Sets the bits in `mask` of the shadow dword at `offset`: the device's side of a register. */
+  poke(offset: number, mask: number, value: number): void {
+    const word = this.#shadow.getInt32(offset & ~3, true);
+    this.#shadow.setInt32(offset & ~3, (word & ~mask) | (value & mask), true);
+  }
+
+  /** Every writable virtual bit takes its reset value, except sticky ones. */
+  reset(): void {
+    const { resetMask, resetValue } = this.#layout;
+    for (const [index, mask] of resetMask.entries()) {
+      if (mask !== 0) this.poke(4 * index, mask, resetValue[index] ?? 0);
+    }
+  }
+
+  /** The dwords that hold anything a guest can change. */
+  saveRegisters(): SavedRegisters {
+    const { rw, rw1c } = this.#layout;
+    const saved: [number, number][] = [];
+    for (const [index, mask] of rw.entries()) {
+      if ((mask | (rw1c[index] ?? 0)) !== 0) saved.push([4 * index, this.peek(4 * index) >>> 0]);
+    }
+    return saved;
+  }
+
+  /** Takes back what {@link VirtualConfigSpace.saveRegisters} gave; bits that a guest cannot change stay. */
+  restoreRegisters(saved: SavedRegisters): void {
+    const { rw, rw1c } = this.#layout;
+    for (const [offset, value] of saved) {
+      const index = offset >>> 2;
+      if (offset >= 0 && offset < this.#layout.size)
+        this.poke(offset, (rw[index] ?? 0) | (rw1c[index] ?? 0), value);
+    }
+  }
+
+  #readSplit(offset: number, size: number): number {
+    if (!(offset >= 0 && offset < LIMIT)) return laneMask(0, size) >>> 0;
+    const lane = offset & 3;
+    const index = offset >>> 2;
+    if (lane + size <= 4) {
+      const word = this.#readWord(index, laneMask(lane, size)) >>> (8 * lane);
+      return size === 4 ? word >>> 0 : size === 2 ? word & 0xffff : word & 0xff;
+    }
+    checkSize(size);
+    const low = 4 - lane;
+    const first = this.#readWord(index, laneMask(lane, low)) >>> (8 * lane);
+    const second = this.#readWord(index + 1, laneMask(0, size - low)) << (8 * low);
+    const both = first | second;
+    return size === 4 ? both >>> 0 : both & 0xffff;
+  }
+
+  /** The bits in `lanes` of dword `index`; other bits are 0. */
+  #readWord(index: number, lanes: number): number {
+    const virtual = this.#virtual[index];
+    if (virtual === undefined) return lanes;
+    const shadow = this.#shadow.getInt32(4 * index, true) & virtual & lanes;
+    const wanted = ~virtual & lanes;
+    return wanted === 0 ? shadow : shadow | (this.#readPhysical(index, wanted) & wanted);
+  }
+
+  #readPhysical(index: number, wanted: number): number {
+    const physical = this.#physical;
+    if (physical === undefined) return -1;
+    const offset = 4 * index;
+    if ((wanted & 0xffff) !== 0 && wanted >>> 16 !== 0 && everyByte(wanted))
+      return physical.read(offset, 4) | 0;
+    return (
+      readHalf(physical, offset, wanted & 0xffff) | (readHalf(physical, offset + 2, wanted >>> 16) << 16)
+    );
+  }
+
+  #writeWord(index: number, lanes: number, bits: number): void {
+    const layout = this.#layout;
+    const rw = layout.rw[index];
+    if (rw === undefined) return;
+    const offset = 4 * index;
+    const before = this.#shadow.getInt32(offset, true);
+    const taken = rw & lanes;
+    const cleared = (layout.rw1c[index] ?? 0) & lanes & bits;
+    const after = ((before & ~taken) | (bits & taken)) & ~cleared;
+    if (after !== before) this.#shadow.setInt32(offset, after, true);
+    const forward = (layout.forward[index] ?? 0) & lanes;
+    if (forward !== 0) this.#writePhysical(offset, forward, bits);
+    const hook = layout.hooks[layout.hook[index] ?? 0];
+    if (hook !== undefined) hook(this.#target, offset, before, after, bits & lanes, lanes);
+  }
+
+  /** Writes the bits in `forward`, with as few and as wide aligned accesses as cover exactly their bytes. */
+  #writePhysical(offset: number, forward: number, bits: number): void {
+    if ((forward & 0xffff) !== 0 && forward >>> 16 !== 0 && everyByte(forward)) {
+      this.#writePiece(offset, 4, forward, bits);
+      return;
+    }
+    for (let half = 0; half < 2; half++) {
+      const mask = (forward >>> (16 * half)) & 0xffff;
+      const value = (bits >>> (16 * half)) & 0xffff;
+      const at = offset + 2 * half;
+      if ((mask & 0xff) !== 0 && mask >>> 8 !== 0) {
+        this.#writePiece(at, 2, mask, value);
+      } else if ((mask & 0xff) !== 0) {
+        this.#writePiece(at, 1, mask, value & 0xff);
+      } else if (mask !== 0) {
+        this.#writePiece(at + 1, 1, mask >>> 8, value >>> 8);
+      }
+    }
+  }
+
+  #writePiece(offset: number, size: number, mask: number, value: number): void {
+    const physical = this.#physical;
+    if (physical === undefined) return;
+    const all = laneMask(0, size);
+    // Bits of the same bytes that the guest does not own keep what the hardware holds.
+    const kept = mask === all ? 0 : physical.read(offset, size) & all & ~mask;
+    const merged = ((value & mask) | kept) >>> 0;
+    physical.write(offset, size, merged);
+    this.#onHostWrite?.(offset, size, merged);
+  }
+}
+
+/** No configuration space is longer; beyond it, 32-bit shifts would make an offset wrap. */
+const LIMIT = 0x1000;
+
+/** Mask of `size` bytes from byte `lane` of a dword on. */
+function laneMask(lane: number, size: number): number {
+  return size >= 4 ? -1 : ((1 << (8 * size)) - 1) << (8 * lane);
+}
+
+/** True when each of the four bytes of `mask` has a bit set. */
+function everyByte(mask: number): boolean {
+  return (mask & 0xff) !== 0 && (mask & 0xff00) !== 0 && (mask & 0xff0000) !== 0 && mask >>> 24 !== 0;
+}
+
+/** Reads the bytes of the 16 bits at `offset` that `wanted` touches, and no others. */
+function readHalf(physical: ConfigSpace, offset: number, wanted: number): number {
+  const low = (wanted & 0xff) !== 0;
+  const high = wanted >>> 8 !== 0;
+  if (low && high) return physical.read(offset, 2) & 0xffff;
+  if (low) return physical.read(offset, 1) & 0xff;
+  return high ? (physical.read(offset + 1, 1) & 0xff) << 8 : 0;
+}
+
+/** Largest naturally aligned piece at `offset` that is no longer than `left` bytes. */
+function pieceSize(offset: number, left: number): number {
+  if ((offset & 3) === 0 && left >= 4) return 4;
+  return (offset & 1) === 0 && left >= 2 ? 2 : 1;
+}
+
+function checkSize(size: number): void {
+  if (size === 1 || size === 2 || size === 4) return;
+  throw new VpciError(
+    'VPCI_ACCESS_SIZE',
+    `an access of ${size} bytes: use 1, 2 or 4, or readInto and writeFrom for any length`,
+  );
+}

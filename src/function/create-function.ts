@@ -1,0 +1,45 @@
+import { emulatedImage } from './emulated-image.ts';
+import { readFunctionImage } from './function-image.ts';
+import {
+  checkCommonOptions,
+  checkId,
+  checkPassthroughRanges,
+  type EmulatedOptions,
+  type FunctionOptions,
+  type PassthroughOptions,
+  toConfigSpace,
+} from './function-options.ts';
+import { PciFunction } from './pci-function.ts';
+
+/**
+ * Makes a guest-visible function: of a real one (`{ physical, pasid, ... }`) or of nothing
+ * (`{ vendorId, deviceId, classCode, ... }`).
+ *
+ * @throws VpciError when the options contradict each other, or PASID is asked for and cannot be shown
+ * (`VPCI_PASID_REFUSED`, `VPCI_PASID_OFFSET`, `VPCI_CAPABILITY_COLLISION`, `VPCI_NO_SPACE`, `VPCI_PASID_WIDTH`).
+ * Register values of the physical function, however broken, never make it throw.
+ */
+export function createFunction(options: FunctionOptions): PciFunction {
+  checkCommonOptions(options);
+  return 'physical' in options ? passThrough(options) : emulate(options);
+}
+
+function passThrough(options: PassthroughOptions): PciFunction {
+  const { passthroughRanges = [], vendorId, deviceId } = options;
+  if (vendorId !== undefined) checkId(vendorId, 16, 'vendorId');
+  if (deviceId !== undefined) checkId(deviceId, 16, 'deviceId');
+  const physical = toConfigSpace(options.physical);
+  const image = readFunctionImage(physical, physical, options.rawConfig);
+  checkPassthroughRanges(passthroughRanges, image.space.size, image.physicalPasid);
+  return new PciFunction({ ...options, image, passthroughRanges, header: { vendorId, deviceId } });
+}
+
+function emulate(options: EmulatedOptions): PciFunction {
+  const image = readFunctionImage(emulatedImage(options), undefined, undefined);
+  return new PciFunction({
+    ...options,
+    image,
+    passthroughRanges: [],
+    header: { vendorId: undefined, deviceId: undefined },
+  });
+}

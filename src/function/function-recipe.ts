@@ -1,0 +1,85 @@
+import type { Finding } from '../pci/finding.ts';
+import { VpciError } from '../pci/vpci-error.ts';
+import type { ShownPasid } from './capabilities/index.ts';
+import type { FunctionImage } from './function-image.ts';
+import type { CommonOptions } from './function-options.ts';
+import { buildGuestView, type GuestView } from './guest-layout.ts';
+import type { ByteRange } from './guest-plan.ts';
+import type { HeaderOptions } from './header.ts';
+import { reasonAgainstPasid } from './pasid-eligibility.ts';
+
+/** All that a guest's view is made of; the view is made again when the function meets its vIOMMU. */
+export interface FunctionRecipe extends CommonOptions {
+  readonly image: FunctionImage;
+  readonly header: HeaderOptions;
+  readonly passthroughRanges: readonly ByteRange[];
+}
+
+interface PasidAnswer {
+  readonly shown: ShownPasid | undefined;
+  readonly findings: readonly Finding[];
+}
+
+/**
+ * The guest's view, with `viommuWidth` the PASID width of the vIOMMU (undefined: there is none).
+ *
+ * @throws VpciError when PASID is asked for and cannot be shown, unless the recipe says to omit it.
+ */
+export function functionView(recipe: FunctionRecipe, viommuWidth: number | undefined): GuestView {
+  if (recipe.onPasidRefused !== 'omit') return viewWith(recipe, pasidAnswer(recipe, viommuWidth));
+  try {
+    return viewWith(recipe, pasidAnswer(recipe, viommuWidth));
+  } catch (error) {
+    if (!(error instanceof VpciError)) throw error;
+    return viewWith(recipe, { shown: undefined, findings: [omitted(error.message)] });
+  }
+}
+
+function viewWith(recipe: FunctionRecipe, { shown, findings }: PasidAnswer): GuestView {
+  const view = buildGuestView({
+    image: recipe.image,
+    header: recipe.header,
+    passthroughRanges: recipe.passthroughRanges,
+    pasid: shown,
+    pasidOffset: recipe.pasidOffset,
+    ats: recipe.ats,
+    pri: recipe.pri,
+    present: recipe.present ?? 'as-is',
+  });
+  return findings.length === 0 ? view : { ...view, findings: [...findings, ...view.findings] };
+}
+
+function pasidAnswer(recipe: FunctionRecipe, viommuWidth: number | undefined): PasidAnswer {
+  const { pasid, image, maxPasidWidth } = recipe;
+  if (pasid === undefined || pasid.width === 0) return { shown: undefined, findings: [] };
+  const reason = reasonAgainstPasid(image);
+  if (reason !== undefined) {
+    throw new VpciError('VPCI_PASID_REFUSED', `the function cannot show a PASID capability: ${reason}`);
+  }
+  const width = Math.min(pasid.width, viommuWidth ?? pasid.width, maxPasidWidth ?? pasid.width);
+  if (width === 0) {
+    return { shown: undefined, findings: [omitted('the vIOMMU has no PASID, so none is shown')] };
+  }
+  const findings: Finding[] = [];
+  const note = (code: Finding['code'], message: string): void => {
+    findings.push({ code, offset: image.physicalPasid?.offset ?? 0, length: 0, message });
+  };
+  if (width < pasid.width) {
+    note(
+      'pasid-width-limited',
+      `the host's PASID width of ${pasid.width} bits is shown as ${width}, the vIOMMU's or the embedder's`,
+    );
+  }
+  if (image.physicalPasid !== undefined && width > image.physicalPasid.width) {
+    note(
+      'pasid-exceeds-physical',
+      `a PASID width of ${width} bits is shown, and the physical capability says ${image.physicalPasid.width}`,
+    );
+  }
+  const { execute = false, privileged = false } = pasid;
+  return { shown: { width, execute, privileged, control: recipe.control ?? 'latch' }, findings };
+}
+
+function omitted(message: string): Finding {
+  return { code: 'pasid-omitted', offset: 0, length: 0, message };
+}

@@ -1,0 +1,220 @@
+import { type ConfigLayout, LayoutBuilder, LayoutCache } from '../config/index.ts';
+import { hex } from '../pci/bdf.ts';
+import { EXTENDED_CHAIN_HEAD } from '../pci/capability-chain.ts';
+import * as id from '../pci/capability-ids.ts';
+import { EXTENDED_CONFIG_SPACE_SIZE } from '../pci/config-space.ts';
+import * as exp from '../pci/express.ts';
+import type { Finding } from '../pci/finding.ts';
+import { CAPABILITIES_POINTER, HEADER_END, INTERRUPT_LINE } from '../pci/header.ts';
+import {
+  defineAts,
+  definePasid,
+  definePri,
+  EXTENDED_RULES,
+  lacksEndEndPrefix,
+  presentAs,
+  type RulesContext,
+  readAsIs,
+  type ShownPasid,
+  STANDARD_RULES,
+  showEndEndPrefix,
+} from './capabilities/index.ts';
+import type { FunctionHooks } from './function-hooks.ts';
+import type { FunctionImage } from './function-image.ts';
+import {
+  type ByteRange,
+  type GuestPlan,
+  type PlannedCapability,
+  type PlanRequest,
+  planGuestView,
+} from './guest-plan.ts';
+import { defineHeader, type HeaderOptions } from './header.ts';
+
+/** How a passed-through endpoint shows itself: Device/Port Type as it is, or another. */
+export type Present = 'as-is' | 'endpoint' | 'rciep';
+
+/** Everything that decides what the guest sees. */
+export interface ViewRequest extends PlanRequest {
+  readonly present: Present;
+  readonly header: HeaderOptions;
+}
+
+/** The guest's view: the layout, the values at power-on, and what was found on the way. */
+export interface GuestView {
+  readonly plan: GuestPlan;
+  readonly layout: ConfigLayout<FunctionHooks>;
+  readonly shadow: Int32Array;
+  readonly findings: readonly Finding[];
+  /** PASID as the guest sees it. */
+  readonly pasid: ShownPasid | undefined;
+}
+
+const layouts = new LayoutCache<FunctionHooks>();
+
+/**
+ * Works out what the guest sees of a function.
+ *
+ * @throws VpciError when a synthesized capability has no place; see {@link planGuestView}.
+ */
+export function buildGuestView(request: ViewRequest): GuestView {
+  const { image } = request;
+  const plan = planGuestView(request);
+  const findings = [...plan.findings];
+  const builder = new LayoutBuilder<FunctionHooks>(image.space.size);
+  const context: RulesContext = { builder, image: image.space, physical: image.physical !== undefined };
+  findings.push(...defineHeader(context, image, request.header, plan.standard.length > 0));
+  defineStandardChain(context, plan.standard);
+  defineExtendedChain(context, plan.extended, request);
+  findings.push(...adaptExpress(context, plan.standard, request));
+  allowPassthrough(context, request.passthroughRanges);
+  findings.push(...unclaimedData(image, plan, request.passthroughRanges));
+  return {
+    plan,
+    layout: layouts.share(builder.build()),
+    shadow: builder.shadow,
+    findings,
+    pasid: request.pasid,
+  };
+}
+
+function defineStandardChain(context: RulesContext, chain: readonly PlannedCapability[]): void {
+  const { builder, physical } = context;
+  builder.register(CAPABILITIES_POINTER, 1, { value: chain[0]?.offset ?? 0 });
+  for (const [i, capability] of chain.entries()) {
+    const { offset, length, name } = capability;
+    readAsIs(context, offset + 2, offset + length);
+    builder.register(offset, 2, { value: capability.id | ((chain[i + 1]?.offset ?? 0) << 8) });
+    const rules = STANDARD_RULES.get(capability.id);
+    rules?.(context, capability);
+    builder.own(offset, offset + length, name, sourceOf(physical, rules !== undefined));
+  }
+}
+
+function defineExtendedChain(
+  context: RulesContext,
+  chain: readonly PlannedCapability[],
+  request: ViewRequest,
+): void {
+  const { builder, physical } = context;
+  const [first] = chain;
+  if (first !== undefined && first.offset !== EXTENDED_CHAIN_HEAD) {
+    // A hidden head: the chain begins at 100h whatever stands there, so a null header carries its link.
+    builder.register(EXTENDED_CHAIN_HEAD, 4, { value: first.offset << 20 });
+    builder.own(EXTENDED_CHAIN_HEAD, EXTENDED_CHAIN_HEAD + 4, 'Null (link of a hidden head)', 'virtual');
+  }
+  for (const [i, capability] of chain.entries()) {
+    const { offset, length, name } = capability;
+    const next = chain[i + 1]?.offset ?? 0;
+    const header = { value: capability.id | (capability.version << 16) | (next << 20) };
+    if (capability.synthesized) {
+      builder.register(offset, 4, header);
+      defineSynthesized(context, capability, request);
+      builder.own(offset, offset + length, name, 'virtual');
+      continue;
+    }
+    readAsIs(context, offset + 4, offset + length);
+    builder.register(offset, 4, header);
+    const rules = EXTENDED_RULES.get(capability.id);
+    rules?.(context, capability);
+    builder.own(offset, offset + length, name, sourceOf(physical, rules !== undefined));
+  }
+}
+
+function defineSynthesized(
+  context: RulesContext,
+  capability: PlannedCapability,
+  { pasid }: ViewRequest,
+): void {
+  if (capability.id === id.EXT_CAP_ATS) defineAts(context, capability);
+  else if (capability.id === id.EXT_CAP_PAGE_REQUEST) definePri(context, capability, pasid !== undefined);
+  else if (pasid !== undefined) definePasid(context, capability, pasid);
+}
+
+function sourceOf(physical: boolean, hasRules: boolean): 'virtual' | 'physical' | 'mixed' {
+  if (!physical) return 'virtual';
+  return hasRules ? 'mixed' : 'physical';
+}
+
+function adaptExpress(
+  context: RulesContext,
+  chain: readonly PlannedCapability[],
+  { image, pasid, present }: ViewRequest,
+): Finding[] {
+  const capability = chain.find((one) => one.id === id.CAP_PCI_EXPRESS);
+  if (capability === undefined || image.express === undefined) return [];
+  const findings: Finding[] = [];
+  if (pasid !== undefined) {
+    const { offset } = capability;
+    const register = offset + exp.EXP_DEVICE_CAPABILITIES_2;
+    if (lacksEndEndPrefix(image.space, offset)) {
+      findings.push({
+        code: 'device-capabilities-2',
+        offset: register,
+        length: 4,
+        message: `Device Capabilities 2 at 0x${hex(register, 3)} shows End-End TLP Prefix and Extended Fmt support, which PASID needs and the device does not report`,
+      });
+    }
+    showEndEndPrefix(context, capability);
+  }
+  const type = shownDeviceType(image.express.deviceType, present);
+  if (type !== image.express.deviceType) {
+    findings.push({
+      code: 'device-type',
+      offset: capability.offset + exp.EXP_CAPABILITIES,
+      length: 2,
+      message: `Device/Port Type ${image.express.deviceType} is shown as ${type} (${present})`,
+    });
+    presentAs(context, capability, type);
+  }
+  return findings;
+}
+
+/** Device/Port Type that the guest sees. */
+export function shownDeviceType(deviceType: number, present: Present): number {
+  if (present === 'as-is') return deviceType;
+  return present === 'rciep' ? exp.DEVICE_TYPE_RC_INTEGRATED_ENDPOINT : exp.DEVICE_TYPE_ENDPOINT;
+}
+
+/** Opens the bytes that the embedder named: what no capability owns, and the bodies that read as they are. */
+function allowPassthrough({ builder, physical }: RulesContext, ranges: readonly ByteRange[]): void {
+  if (!physical) return;
+  for (const [start, end] of ranges) builder.passThrough(start, end, 'passed-through range');
+}
+
+/** Runs of bytes that hold something and read 0 because nothing that the guest sees owns them. */
+function unclaimedData(image: FunctionImage, plan: GuestPlan, ranges: readonly ByteRange[]): Finding[] {
+  if (image.physical === undefined) return [];
+  const claimed = new Uint8Array(image.space.size);
+  for (const { offset, length } of [
+    ...plan.standard,
+    ...plan.extended,
+    // Hidden structures have a finding of their own.
+    ...image.standard.capabilities,
+    ...image.extended.capabilities,
+  ]) {
+    claimed.fill(1, offset, offset + length);
+  }
+  claimed.fill(1, 0, image.headerLayout === 0 ? CAPABILITIES_POINTER + 1 : HEADER_END);
+  claimed.fill(1, INTERRUPT_LINE, HEADER_END);
+  if (image.space.size === EXTENDED_CONFIG_SPACE_SIZE && plan.extended.length > 0) {
+    claimed.fill(1, EXTENDED_CHAIN_HEAD, EXTENDED_CHAIN_HEAD + 4);
+  }
+  for (const [start, end] of ranges) claimed.fill(1, start, end);
+  const findings: Finding[] = [];
+  let start = -1;
+  for (let offset = 0; offset <= image.space.size; offset += 4) {
+    const holdsData = [0, 1, 2, 3].some(
+      (i) => claimed[offset + i] === 0 && image.space.read(offset + i, 1) !== 0,
+    );
+    if (holdsData && start === -1) start = offset;
+    if (holdsData || start === -1) continue;
+    findings.push({
+      code: 'unclaimed-bytes',
+      offset: start,
+      length: offset - start,
+      message: `0x${hex(start, 3)}..0x${hex(offset - 1, 3)} belongs to no capability and reads 0; name it in passthroughRanges if the device's driver needs it`,
+    });
+    start = -1;
+  }
+  return findings;
+}

@@ -1,0 +1,85 @@
+import { hex } from '../pci/bdf.ts';
+import { capabilitiesPointerOffset } from '../pci/capability-chain.ts';
+import type { Finding } from '../pci/finding.ts';
+import * as reg from '../pci/header.ts';
+import { type RulesContext, readAsIs } from './capabilities/index.ts';
+import type { FunctionImage } from './function-image.ts';
+
+/** What the embedder says about the header. */
+export interface HeaderOptions {
+  /** Vendor and Device ID for a VF, whose own read FFFFh. */
+  readonly vendorId: number | undefined;
+  readonly deviceId: number | undefined;
+}
+
+/** Command bits that a guest may set (PCIe 7.5.1.1.3); the others read as they are. */
+const COMMAND_RW =
+  reg.COMMAND_IO_SPACE_ENABLE |
+  reg.COMMAND_MEMORY_SPACE_ENABLE |
+  reg.COMMAND_BUS_MASTER_ENABLE |
+  reg.COMMAND_PARITY_ERROR_RESPONSE |
+  reg.COMMAND_SERR_ENABLE |
+  reg.COMMAND_INTERRUPT_DISABLE;
+
+/** The header (PCIe 7.5.1): identification reads as it is, Command latches, the capability list is ours. */
+export function defineHeader(
+  context: RulesContext,
+  image: FunctionImage,
+  options: HeaderOptions,
+  hasCapabilities: boolean,
+): Finding[] {
+  const { builder } = context;
+  const { space } = image;
+  readAsIs(context, 0, image.headerLayout === 0 ? reg.CAPABILITIES_POINTER : reg.HEADER_END);
+  readAsIs(context, reg.INTERRUPT_LINE, reg.HEADER_END);
+  builder.own(0, reg.HEADER_END, 'header', context.physical ? 'mixed' : 'virtual');
+  builder.register(reg.COMMAND, 2, {
+    value: space.read(reg.COMMAND, 2),
+    virtual: COMMAND_RW,
+    rw: COMMAND_RW,
+  });
+  builder.register(reg.STATUS, 2, {
+    virtual: reg.STATUS_CAPABILITIES_LIST,
+    value: hasCapabilities ? reg.STATUS_CAPABILITIES_LIST : 0,
+  });
+  if (!context.physical) {
+    builder.register(reg.STATUS, 2, {
+      virtual: reg.STATUS_RW1C,
+      value: space.read(reg.STATUS, 2),
+      rw1c: reg.STATUS_RW1C,
+    });
+  }
+  latch(context, reg.CACHE_LINE_SIZE);
+  latch(context, reg.INTERRUPT_LINE);
+  builder.register(capabilitiesPointerOffset(space), 1, {});
+  return image.hasVfHeader ? defineVfHeader(context, options) : [];
+}
+
+/** A VF has no IDs, BARs, memory decode or interrupt pin of its own (PCIe 9.3.4.1). */
+function defineVfHeader({ builder }: RulesContext, { vendorId, deviceId }: HeaderOptions): Finding[] {
+  builder.register(reg.INTERRUPT_PIN, 1, {});
+  for (let bar = 0; bar < 6; bar++) builder.register(reg.BASE_ADDRESS_0 + 4 * bar, 4, {});
+  if (vendorId === undefined || deviceId === undefined) {
+    return [
+      vfFinding(
+        'vf-without-ids',
+        'its IDs read ffff, so a guest sees no function here: give vendorId and deviceId',
+      ),
+    ];
+  }
+  builder.register(reg.VENDOR_ID, 4, { value: vendorId | (deviceId << 16) });
+  return [
+    vfFinding(
+      'vf-header',
+      `shown with the IDs ${hex(vendorId, 4)}:${hex(deviceId, 4)}, virtual BARs and no interrupt pin`,
+    ),
+  ];
+}
+
+function vfFinding(code: Finding['code'], what: string): Finding {
+  return { code, offset: reg.VENDOR_ID, length: reg.HEADER_END, message: `a virtual function: ${what}` };
+}
+
+function latch({ builder, image }: RulesContext, offset: number): void {
+  builder.register(offset, 1, { value: image.read(offset, 1), rw: 0xff });
+}

@@ -1,0 +1,179 @@
+import type { Endpoint } from '../pci/endpoint.ts';
+import { PASID_LIMIT } from '../pci/pasid.ts';
+import type { MemoryRequest, PageRequest, Viommu, Verdict } from '../viommu/index.ts';
+import { TableIommu } from '../viommu/table/index.ts';
+import { TraceError } from './trace-error.ts';
+import type { TraceLine } from './trace-line.ts';
+import { accessSize, type TraceAnswer, type TraceOps } from './trace-op.ts';
+import { hexOf, valueOf, bytesOf } from './trace-values.ts';
+import type { TraceWorld } from './trace-world.ts';
+
+/** Ops about vIOMMUs and the requests they decide. */
+export const IOMMU_OPS: TraceOps = [
+  ['iommu', addUnit],
+  ['table.attach', (line, world) => tableOp(line, world, (unit, who, pasid) => unit.attach(who, pasid))],
+  ['table.detach', (line, world) => tableOp(line, world, (unit, who, pasid) => unit.detach(who, pasid))],
+  ['table.map', tableMap],
+  ['table.unmap', tableUnmap],
+  ['dma', (line, world) => verdictFields(unitOf(line, world).request(memoryRequest(line, world)))],
+  ['explain', explain],
+  ['page.request', pageRequest],
+  ['counters', (line, world) => ({ ...world.unit(line.optionalText('name')).counters() })],
+  ['reg.read', registerRead],
+  ['reg.write', registerWrite],
+];
+
+function addUnit(line: TraceLine, world: TraceWorld): TraceAnswer {
+  const model = line.choice('model', ['table', 'vtd', 'smmuv3', 'riscv', 'amdvi']);
+  if (model !== 'table')
+    throw new TraceError('unsupported', `this version has no vIOMMU model "${model}": it has table`);
+  const name = line.optionalText('name') ?? '';
+  world.addUnit(name, new TableIommu(tableOptions(line.nested('options'))), line.optionalBdfs('covers'));
+  return undefined;
+}
+
+function tableOptions(options: TraceLine | undefined): ConstructorParameters<typeof TableIommu>[0] {
+  if (options === undefined) return {};
+  const known = ['pasidWidth', 'addressWidth', 'pasidWhenUnconfigured', 'iotlbEntries'];
+  const unknown = options.names().find((one) => !known.includes(one));
+  if (unknown !== undefined) {
+    throw new TraceError(
+      'bad-field',
+      `the table model has no option "${unknown}": it has ${known.join(', ')}`,
+    );
+  }
+  const iotlbEntries = options.optionalNumber('iotlbEntries', 0, 0x10000);
+  return {
+    pasidWidth: options.number('pasidWidth', 0, 0xff, 20),
+    addressWidth: options.number('addressWidth', 0, 0xff, 48),
+    pasidWhenUnconfigured: options.choice('pasidWhenUnconfigured', ['reject', 'architectural'], 'reject'),
+    ...(iotlbEntries === undefined ? {} : { iotlbEntries }),
+  };
+}
+
+/** Who the line is about: a function by `bdf`, or anything by `rid`. */
+function requester(line: TraceLine, world: TraceWorld): Endpoint {
+  if (!line.has('bdf')) return world.endpoint(line.number('rid', 0, 0xffffff));
+  return world.function(line.bdf()).fn;
+}
+
+/** The unit that translates for the line's requester. */
+function unitOf(line: TraceLine, world: TraceWorld): Viommu {
+  const { rid } = requester(line, world).endpointState;
+  const unit = world.unitFor(rid);
+  if (unit === undefined)
+    throw new TraceError('no-iommu', 'there is no vIOMMU for this requester: add one with "iommu"');
+  return unit;
+}
+
+function pasidOf(line: TraceLine): number | null {
+  return line.has('pasid') ? line.number('pasid', 0, PASID_LIMIT) : null;
+}
+
+function tableOp(
+  line: TraceLine,
+  world: TraceWorld,
+  act: (unit: TableIommu, who: Endpoint, pasid: number | null) => void,
+): TraceAnswer {
+  const who = requester(line, world);
+  const unit = unitOf(line, world);
+  if (!(unit instanceof TableIommu)) {
+    throw new TraceError(
+      'no-iommu',
+      `"${line.op}" is for the table model, and the vIOMMU here is ${unit.model}`,
+    );
+  }
+  act(unit, who, pasidOf(line));
+  return undefined;
+}
+
+function tableMap(line: TraceLine, world: TraceWorld): TraceAnswer {
+  const mapping = {
+    iova: line.wide('iova'),
+    gpa: line.wide('gpa'),
+    size: line.wide('size'),
+    permissions: line.text('perms'),
+  };
+  return tableOp(line, world, (unit, who, pasid) => unit.map(who, pasid, mapping));
+}
+
+function tableUnmap(line: TraceLine, world: TraceWorld): TraceAnswer {
+  const range = { iova: line.wide('iova'), size: line.wide('size') };
+  return tableOp(line, world, (unit, who, pasid) => unit.unmap(who, pasid, range));
+}
+
+function memoryRequest(line: TraceLine, world: TraceWorld): MemoryRequest {
+  return {
+    endpoint: requester(line, world),
+    pasid: pasidOf(line),
+    address: line.wide('address'),
+    access: line.choice('access', ['read', 'write', 'execute', 'atomic']),
+    size: line.number('size', 0, Number.MAX_SAFE_INTEGER, 1),
+    privileged: line.flag('privileged', false),
+    noWrite: line.flag('noWrite', false),
+    at: line.choice('at', ['untranslated', 'translation', 'translated'], 'untranslated'),
+  };
+}
+
+/** A verdict as a trace prints it. */
+function verdictFields(verdict: Verdict): Record<string, unknown> {
+  const { status } = verdict;
+  return {
+    status,
+    ...('address' in verdict ? { address: hexOf(verdict.address) } : {}),
+    ...('pageSize' in verdict ? { pageSize: hexOf(verdict.pageSize) } : {}),
+    ...('permissions' in verdict ? { permissions: verdict.permissions } : {}),
+    ...('reason' in verdict ? { reason: verdict.reason } : {}),
+    ...('code' in verdict ? { code: verdict.code } : {}),
+  };
+}
+
+function explain(line: TraceLine, world: TraceWorld): TraceAnswer {
+  const { steps, verdict } = unitOf(line, world).explain(memoryRequest(line, world));
+  return {
+    steps: steps.map(({ address, fields, ...step }) => ({
+      ...step,
+      address: address === null ? null : hexOf(address),
+      fields: Object.fromEntries(
+        Object.entries(fields).map(([name, value]) => [
+          name,
+          typeof value === 'bigint' ? hexOf(value) : value,
+        ]),
+      ),
+    })),
+    verdict: verdictFields(verdict),
+  };
+}
+
+function pageRequest(line: TraceLine, world: TraceWorld): TraceAnswer {
+  const request: PageRequest = {
+    endpoint: requester(line, world),
+    pasid: pasidOf(line),
+    read: line.flag('read', false),
+    write: line.flag('write', false),
+    execute: line.flag('execute', false),
+    privileged: line.flag('privileged', false),
+    last: line.flag('last', false),
+    prgi: line.number('prgi', 0, 511),
+    address: line.wide('address'),
+  };
+  return { ...unitOf(line, world).pageRequest(request) };
+}
+
+function registerRead(line: TraceLine, world: TraceWorld): TraceAnswer {
+  const unit = world.unit(line.optionalText('name'));
+  const offset = line.number('offset', 0, 0xffffffff);
+  const size = accessSize(line);
+  if (size === 8) return { value: valueOf(bytesOf(unit.readRegister64(offset), 8)) };
+  return { value: unit.readRegister(offset, size === 4 ? 4 : size === 2 ? 2 : 1) };
+}
+
+function registerWrite(line: TraceLine, world: TraceWorld): TraceAnswer {
+  const unit = world.unit(line.optionalText('name'));
+  const offset = line.number('offset', 0, 0xffffffff);
+  const size = accessSize(line);
+  const value = line.wide('value');
+  if (size === 8) unit.writeRegister64(offset, value);
+  else unit.writeRegister(offset, size === 4 ? 4 : size === 2 ? 2 : 1, Number(value & 0xffffffffn));
+  return undefined;
+}

@@ -1,0 +1,193 @@
+import type { PciFunction } from '../function/index.ts';
+import { formatBdf } from '../pci/bdf.ts';
+import { createEndpointState, type Endpoint, type EndpointState } from '../pci/endpoint.ts';
+import { PciSegment } from '../segment/index.ts';
+import type { Viommu } from '../viommu/index.ts';
+import { TraceError } from './trace-error.ts';
+import { hexOf } from './trace-values.ts';
+import type { PhysicalRecorder } from './physical-recorder.ts';
+
+/** An event as a trace shows it. */
+export type TraceEvent = Readonly<Record<string, unknown>> & { readonly type: string };
+
+/** A vIOMMU of the trace. */
+interface Unit {
+  readonly iommu: Viommu;
+  /** Requester IDs it translates for; undefined for all. */
+  readonly covers: ReadonlySet<number> | undefined;
+}
+
+interface PlacedFunction {
+  readonly fn: PciFunction;
+  readonly physical: PhysicalRecorder;
+}
+
+/** PASID width of an endpoint that nothing was said about. */
+const UNDECLARED_WIDTH = 20;
+
+/** Everything that a trace has set up so far, and the events that came of it. */
+export class TraceWorld {
+  segment: PciSegment = new PciSegment();
+
+  readonly #functions = new Map<number, PlacedFunction>();
+  readonly #endpoints = new Map<number, EndpointState>();
+  readonly #units = new Map<string, Unit>();
+  readonly #snapshots = new Map<string, unknown>();
+  #events: TraceEvent[] = [];
+
+  /** Another segment; the functions move into it. */
+  replaceSegment(segment: PciSegment): void {
+    for (const [rid, { fn }] of this.#functions) {
+      this.segment.remove(rid);
+      segment.add(rid, fn, this.unitFor(rid) ?? null);
+    }
+    this.segment = segment;
+  }
+
+  /** Places `fn`, whose physical side is `physical`, at `rid`. */
+  addFunction(rid: number, fn: PciFunction, physical: PhysicalRecorder): void {
+    this.segment.add(rid, fn, this.unitFor(rid) ?? null);
+    this.#functions.set(rid, { fn, physical });
+    const bdf = formatBdf(rid);
+    fn.on('pasid-control', (event) => this.note({ type: 'pasid-control', bdf, ...event }));
+    fn.on('reset', (event) => this.note({ type: 'reset', bdf, ...event }));
+    fn.on('host-write', (event) => this.note({ type: 'host-write', bdf, ...event }));
+    fn.on('finding', (event) => this.note({ type: 'finding', bdf, ...event }));
+  }
+
+  /** The function at `rid`. @throws TraceError `no-function`. */
+  function(rid: number): PlacedFunction {
+    const placed = this.#functions.get(rid);
+    if (placed === undefined)
+      throw new TraceError('no-function', `there is no function at ${formatBdf(rid)}`);
+    return placed;
+  }
+
+  /** Takes the function at `rid` away. @throws TraceError `no-function`. */
+  removeFunction(rid: number): void {
+    this.function(rid);
+    this.segment.remove(rid);
+    this.#functions.delete(rid);
+  }
+
+  /** Declares a bare endpoint, in place of an earlier one at the same requester ID. */
+  addEndpoint(state: EndpointState): void {
+    const earlier = this.#endpoints.get(state.rid);
+    if (earlier !== undefined) this.unitFor(state.rid)?.detachEndpoint(earlier);
+    this.#endpoints.set(state.rid, state);
+    this.unitFor(state.rid)?.attachEndpoint(state);
+  }
+
+  /** Who is at `rid`; a requester ID that nothing was said about is a bare endpoint of width 20. */
+  endpoint(rid: number): Endpoint {
+    const fn = this.#functions.get(rid)?.fn;
+    if (fn !== undefined) return fn;
+    const known = this.#endpoints.get(rid);
+    if (known !== undefined) return { endpointState: known };
+    const state = { ...createEndpointState(rid), pasidWidth: UNDECLARED_WIDTH };
+    this.addEndpoint(state);
+    return { endpointState: state };
+  }
+
+  /** Puts a vIOMMU in place; one of the same name is replaced, and the endpoints it covers come behind it. */
+  addUnit(name: string, iommu: Viommu, covers: readonly number[] | undefined): void {
+    const unit = { iommu, covers: covers === undefined ? undefined : new Set(covers) };
+    this.#withoutUnits(() => {
+      // The newest unit that covers a requester ID translates for it.
+      this.#units.delete(name);
+      this.#units.set(name, unit);
+      if (name === '') this.#events = [];
+    });
+    const tag = name === '' ? {} : { name };
+    iommu.on('fault', (event) =>
+      this.note({ type: 'fault', ...tag, ...event, address: hexOf(event.address) }),
+    );
+    iommu.on('pasid-invalidated', (event) => this.note({ type: 'pasid-invalidated', ...tag, ...event }));
+    iommu.on('translation-invalidated', (event) =>
+      this.note({
+        type: 'translation-invalidated',
+        ...tag,
+        ...event,
+        iova: hexOf(event.iova),
+        size: hexOf(event.size),
+      }),
+    );
+    iommu.on('page-request', (event) =>
+      this.note({ type: 'page-request', ...tag, ...event, address: hexOf(event.address) }),
+    );
+  }
+
+  /** The unit that translates for `rid`; undefined when there is none. */
+  unitFor(rid: number): Viommu | undefined {
+    const unit = [...this.#units.values()].findLast(({ covers }) => covers === undefined || covers.has(rid));
+    return unit?.iommu;
+  }
+
+  /** The unit that `name` names; without a name, the one that there is. @throws TraceError `no-iommu`. */
+  unit(name: string | undefined): Viommu {
+    const [only, ...more] = this.#units.values();
+    const unit =
+      name === undefined
+        ? (this.#units.get('') ?? (more.length === 0 ? only : undefined))
+        : this.#units.get(name);
+    if (unit !== undefined) return unit.iommu;
+    if (name === undefined && more.length > 0) {
+      throw new TraceError(
+        'no-iommu',
+        `there are several vIOMMUs: name one of ${[...this.#units.keys()].join(', ')}`,
+      );
+    }
+    throw new TraceError(
+      'no-iommu',
+      name === undefined ? 'there is no vIOMMU yet' : `there is no vIOMMU "${name}"`,
+    );
+  }
+
+  /** Adds an event to those that the next `events` op prints. */
+  note(event: TraceEvent): void {
+    this.#events.push(event);
+  }
+
+  /** The events since the last call. */
+  takeEvents(): readonly TraceEvent[] {
+    const events = this.#events;
+    this.#events = [];
+    return events;
+  }
+
+  /** Keeps the state of everything under `name`. */
+  snapshot(name: string): void {
+    // Through JSON, as an embedder would store it.
+    const state = {
+      segment: this.segment.saveState(),
+      units: [...this.#units].map(([unit, { iommu }]) => [unit, iommu.saveState()]),
+    };
+    this.#snapshots.set(name, JSON.parse(JSON.stringify(state)));
+  }
+
+  /** Takes back what {@link TraceWorld.snapshot} kept. @throws TraceError `no-snapshot`, VpciError `VPCI_STATE`. */
+  restore(name: string): void {
+    const state = this.#snapshots.get(name);
+    if (!isSnapshot(state)) throw new TraceError('no-snapshot', `there is no snapshot "${name}"`);
+    this.segment.restoreState(state.segment);
+    for (const [unit, saved] of state.units) this.unit(unit).restoreState(saved);
+  }
+
+  /** Runs `change` while nothing is attached, then attaches everything to the units there are then. */
+  #withoutUnits(change: () => void): void {
+    for (const rid of this.#functions.keys()) this.segment.remove(rid);
+    for (const [rid, state] of this.#endpoints) this.unitFor(rid)?.detachEndpoint(state);
+    change();
+    for (const [rid, { fn }] of this.#functions) this.segment.add(rid, fn, this.unitFor(rid) ?? null);
+    for (const [rid, state] of this.#endpoints) this.unitFor(rid)?.attachEndpoint(state);
+  }
+}
+
+interface Snapshot {
+  readonly segment: unknown;
+  readonly units: readonly (readonly [name: string, state: unknown])[];
+}
+
+function isSnapshot(state: unknown): state is Snapshot {
+  return typeof state === 'object' && state !== null && 'segment' in state && 'units' in state;
+}

@@ -1,0 +1,71 @@
+import type { EndpointChange, ResetKind } from '../pci/endpoint.ts';
+import type { AccessKind } from './access.ts';
+
+/** A request was refused. */
+export interface FaultEvent {
+  /** Requester ID, up to 24 bits. */
+  readonly rid: number;
+  /** PASID of the request, or null. */
+  readonly pasid: number | null;
+  /** Bus address of the request, 64 bits. */
+  readonly address: bigint;
+  readonly access: AccessKind;
+  readonly privileged: boolean;
+  /** Stable kebab-case name, as in the verdict. */
+  readonly reason: string;
+  /** The architecture's own number, as in the verdict. */
+  readonly code?: number;
+}
+
+/** Everything that was known of a PASID, or of a function, is void: a mirror in hardware has to drop it. */
+export interface PasidInvalidatedEvent {
+  readonly rid: number;
+  /** The PASID; `all`: the function's PASIDs and its traffic without one. */
+  readonly pasid: number | 'all';
+}
+
+/** Translations of a range are void. */
+export interface TranslationInvalidatedEvent {
+  readonly rid: number;
+  /** PASID, or null: the traffic without one. */
+  readonly pasid: number | null;
+  /** Start of the range, 64 bits. */
+  readonly iova: bigint;
+  /** Bytes; 2^64 for everything. */
+  readonly size: bigint;
+}
+
+/** A Page Request Message that the unit accepted (PCIe 10.4.1). */
+export interface PageRequestEvent {
+  readonly rid: number;
+  /** PASID, or null. */
+  readonly pasid: number | null;
+  readonly read: boolean;
+  readonly write: boolean;
+  readonly execute: boolean;
+  readonly privileged: boolean;
+  /** Last of its group. */
+  readonly last: boolean;
+  /** Page Request Group index, 0..511. */
+  readonly prgi: number;
+  /** Address of the page, a multiple of 4096. */
+  readonly address: bigint;
+}
+
+/** Something happened to an endpoint behind the unit. */
+export interface EndpointEvent {
+  /** Requester ID after the change. */
+  readonly rid: number;
+  readonly change: EndpointChange | 'attached' | 'detached' | 'moved' | ResetKind;
+  /** With `moved`: the requester ID before. */
+  readonly previousRid?: number;
+}
+
+/** Events of every vIOMMU, and what each carries. */
+export interface ViommuEvents {
+  fault: FaultEvent;
+  'pasid-invalidated': PasidInvalidatedEvent;
+  'translation-invalidated': TranslationInvalidatedEvent;
+  'page-request': PageRequestEvent;
+  endpoint: EndpointEvent;
+}

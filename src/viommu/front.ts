@@ -1,0 +1,60 @@
+import { hex } from '../pci/bdf.ts';
+import type { EndpointState } from '../pci/endpoint.ts';
+import { NO_PASID } from './access.ts';
+import type { ExplanationStep, Probe } from './explanation.ts';
+import { REASON_PASID_BEYOND_WIDTH, REASON_PASID_NOT_SUPPORTED, REASON_UNKNOWN_REQUESTER } from './reason.ts';
+
+/**
+ * The checks that every model makes before it reads any table, in both policies: an upper bit of a PASID is
+ * never masked away.
+ *
+ * @param endpoint what stands behind the requester ID, if anything
+ * @param pasid 0..0xfffff, or -1 for none
+ * @param unitWidth PASID width of the unit, 0..20
+ * @returns 0 when all passed, else the `REASON_*` of the one that failed
+ */
+export function checkFront(
+  endpoint: EndpointState | undefined,
+  pasid: number,
+  unitWidth: number,
+  probe: Probe,
+): number {
+  probe?.push(endpointStep(endpoint));
+  if (endpoint === undefined) return REASON_UNKNOWN_REQUESTER;
+  if (pasid === NO_PASID) return 0;
+  const width = endpoint.pasidWidth;
+  const supported = width !== 0 && unitWidth !== 0;
+  probe?.push({
+    ...step({ endpointWidth: width, unitWidth }, supported),
+    check: 'endpoint and unit support PASID',
+    spec: 'PCIe 6.20.2',
+  });
+  if (!supported) return REASON_PASID_NOT_SUPPORTED;
+  const within = pasid >>> width === 0;
+  probe?.push({
+    ...step({ pasid, endpointWidth: width }, within),
+    check: `PASID 0x${hex(pasid)} < 2^${width}`,
+    spec: 'PCIe 7.8.9.2',
+  });
+  return within ? 0 : REASON_PASID_BEYOND_WIDTH;
+}
+
+function endpointStep(endpoint: EndpointState | undefined): ExplanationStep {
+  const fields = endpoint && { pasidWidth: endpoint.pasidWidth, ats: endpoint.ats, pri: endpoint.pri };
+  return {
+    structure: 'endpoint',
+    address: null,
+    raw: [],
+    fields: fields ?? {},
+    check: 'an endpoint is behind the requester ID',
+    ok: endpoint !== undefined,
+    spec: 'PCIe 2.2.6.2',
+  };
+}
+
+function step(
+  fields: Readonly<Record<string, number>>,
+  ok: boolean,
+): Pick<ExplanationStep, 'structure' | 'address' | 'raw' | 'fields' | 'ok'> {
+  return { structure: 'pasid', address: null, raw: [], fields, ok };
+}

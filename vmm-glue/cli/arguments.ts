@@ -1,0 +1,59 @@
+import { type ParseArgsConfig, parseArgs } from 'node:util';
+import { CliError, EXIT_USAGE } from './exit-code.ts';
+
+/** Options of a command, as `node:util` describes them. */
+export type OptionTable = NonNullable<ParseArgsConfig['options']>;
+
+/** What was given on the command line. */
+export interface Arguments {
+  readonly positionals: readonly string[];
+  /** True when the flag was given. */
+  flag(name: string): boolean;
+  /** Value of the option; undefined when it was not given. */
+  text(name: string): string | undefined;
+  /** The same as a whole number, decimal or `0x` hexadecimal. Refuses anything else. */
+  number(name: string): number | undefined;
+}
+
+/** Takes the arguments of `command` apart; what it does not know is a usage error. */
+export function parseArguments(command: string, args: readonly string[], options: OptionTable): Arguments {
+  const { values, positionals } = parse(command, args, options);
+  const text = (name: string): string | undefined => {
+    const value = values[name];
+    return typeof value === 'string' ? value : undefined;
+  };
+  return {
+    positionals,
+    flag: (name) => values[name] === true,
+    text,
+    number: (name) => {
+      const value = text(name);
+      if (value === undefined) return undefined;
+      if (/^(?:0x[0-9a-f]+|\d+)$/i.test(value)) return Number(value);
+      throw new CliError(EXIT_USAGE, `--${name} takes a number, decimal or 0x hexadecimal, not "${value}"`);
+    },
+  };
+}
+
+function parse(
+  command: string,
+  args: readonly string[],
+  options: OptionTable,
+): { values: Record<string, unknown>; positionals: readonly string[] } {
+  try {
+    return parseArgs({ args: [...args], options, allowPositionals: true, strict: true });
+  } catch (error) {
+    const why = error instanceof Error ? error.message.split('. To specify')[0] : String(error);
+    throw new CliError(EXIT_USAGE, `${why}; "vpci ${command} --help" lists the options`);
+  }
+}
+
+/** The one file that a command takes. */
+export function onlyPositional(command: string, what: string, { positionals }: Arguments): string {
+  const [path, ...more] = positionals;
+  if (path !== undefined && more.length === 0) return path;
+  throw new CliError(
+    EXIT_USAGE,
+    `vpci ${command} takes one ${what} (- for standard input), not ${positionals.length}`,
+  );
+}

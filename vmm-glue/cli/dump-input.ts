@@ -1,0 +1,33 @@
+import { VpciError } from '../../src/index.ts';
+import { type DumpedFunction, parseDump } from '../../src/inspect/index.ts';
+import { CliError, EXIT_USAGE } from './exit-code.ts';
+import { readInput } from './io.ts';
+
+/** The functions in the dump at `path`. */
+export function loadDump(path: string): DumpedFunction[] {
+  const bytes = readInput(path);
+  try {
+    return parseDump(bytes);
+  } catch (error) {
+    if (error instanceof VpciError)
+      throw new CliError(EXIT_USAGE, `${path}: ${error.message} (${error.code})`);
+    throw error;
+  }
+}
+
+/** The function that `bdf` names, with or without its domain; all of them when `bdf` is undefined. */
+export function selectFunctions(
+  functions: readonly DumpedFunction[],
+  bdf: string | undefined,
+): readonly DumpedFunction[] {
+  if (bdf === undefined) return functions;
+  const wanted = bdf.toLowerCase();
+  const found = functions.find(
+    (one) => one.bdf === wanted || one.bdf.endsWith(`:${wanted}`) || `0000:${one.bdf}` === wanted,
+  );
+  if (found !== undefined) return [found];
+  throw new CliError(
+    EXIT_USAGE,
+    `the dump has no function ${bdf}: it has ${functions.map((one) => one.bdf).join(', ')}`,
+  );
+}
