@@ -1,4 +1,5 @@
-import { emulatedImage } from './emulated-image.ts';
+import { completeBars } from './bars.ts';
+import { emulatedImage } from './blocks/index.ts';
 import { readFunctionImage } from './function-image.ts';
 import {
   checkCommonOptions,
@@ -31,15 +32,26 @@ function passThrough(options: PassthroughOptions): PciFunction {
   const physical = toConfigSpace(options.physical);
   const image = readFunctionImage(physical, physical, options.rawConfig);
   checkPassthroughRanges(passthroughRanges, image.space.size, image.physicalPasid);
-  return new PciFunction({ ...options, image, passthroughRanges, header: { vendorId, deviceId } });
+  const { bars, rom, commandOnes = 0 } = options;
+  return new PciFunction({
+    ...options,
+    image,
+    passthroughRanges,
+    header: { vendorId, deviceId, commandOnes },
+    bars: bars === undefined && rom === undefined ? undefined : completeBars(bars ?? [], rom, image.space),
+    writable: [],
+  });
 }
 
 function emulate(options: EmulatedOptions): PciFunction {
-  const image = readFunctionImage(emulatedImage(options), undefined, undefined);
+  const { space, writable } = emulatedImage(options);
+  const image = readFunctionImage(space, undefined, undefined);
   return new PciFunction({
     ...options,
     image,
     passthroughRanges: [],
-    header: { vendorId: undefined, deviceId: undefined },
+    header: { vendorId: undefined, deviceId: undefined, commandOnes: options.commandOnes ?? 0 },
+    bars: completeBars(options.bars ?? [], options.rom, image.space),
+    writable,
   });
 }

@@ -1,5 +1,7 @@
 import type { ResetKind } from '../pci/endpoint.ts';
 import type { Finding } from '../pci/finding.ts';
+import type { DecodedBar } from './bar-decoder.ts';
+import type { MessageKind } from './interrupts/interrupt-types.ts';
 
 /** The guest changed PASID Control; these are the bits as they read back now. */
 export interface PasidControlEvent {
@@ -8,9 +10,59 @@ export interface PasidControlEvent {
   readonly privileged: boolean;
 }
 
+/** The guest changed ATS Control. */
+export interface AtsControlEvent {
+  readonly enable: boolean;
+  /** Smallest Translation Unit: 2^(12 + this) bytes. */
+  readonly smallestTranslationUnit: number;
+}
+
+/** The guest changed Page Request Control. */
+export interface PriControlEvent {
+  readonly enable: boolean;
+}
+
 /** The function was reset; the embedder resets the physical one. */
 export interface ResetEvent {
   readonly kind: ResetKind;
+}
+
+/** The guest changed Command. */
+export interface CommandEvent {
+  readonly io: boolean;
+  readonly memory: boolean;
+  readonly busMaster: boolean;
+  readonly interruptDisable: boolean;
+}
+
+/** The guest changed the power state. */
+export interface PowerStateEvent {
+  /** 0 for D0 to 3 for D3hot. */
+  readonly state: number;
+}
+
+/** The interrupt pin rose or fell, as the bus sees it. */
+export interface IntxEvent {
+  /** 1..4 for INTA..INTD. */
+  readonly pin: number;
+  readonly asserted: boolean;
+}
+
+/** The function sends an interrupt message: inject it, or write `data` to `address` by DMA. */
+export interface MsiEvent {
+  readonly kind: MessageKind;
+  /** 0..31 for MSI, 0..2047 for MSI-X. */
+  readonly vector: number;
+  /** Guest-physical address. */
+  readonly address: number;
+  /** 32 bits. */
+  readonly data: number;
+}
+
+/** The guest programmed a vector: what an irqfd route needs. */
+export interface MsiRouteEvent extends MsiEvent {
+  /** The mechanism is on and the vector is not masked. */
+  readonly enabled: boolean;
 }
 
 /** A write of the guest reached the physical function. */
@@ -23,11 +75,37 @@ export interface HostWriteEvent {
   readonly value: number;
 }
 
+/** The function got another requester ID; -1 stands for none. */
+export interface RidEvent {
+  readonly rid: number;
+  readonly previousRid: number;
+}
+
+/** The guest wrote Slot Control of a port. */
+export interface SlotControlEvent {
+  /** Power Controller Control is off. */
+  readonly powerOff: boolean;
+  /** Attention and Power Indicator Control: 1 on, 2 blink, 3 off. */
+  readonly attentionIndicator: number;
+  readonly powerIndicator: number;
+}
+
 /** Events of a `PciFunction`. State has changed when they arrive. */
 export interface FunctionEvents {
   'pasid-control': PasidControlEvent;
+  'ats-control': AtsControlEvent;
+  'pri-control': PriControlEvent;
   reset: ResetEvent;
+  command: CommandEvent;
+  'power-state': PowerStateEvent;
+  /** A BAR decodes elsewhere, starts or stops. */
+  bar: DecodedBar;
+  intx: IntxEvent;
+  msi: MsiEvent;
+  'msi-route': MsiRouteEvent;
   /** A finding that is new since the function was made; the first ones are in `findings`. */
   finding: Finding;
   'host-write': HostWriteEvent;
+  rid: RidEvent;
+  'slot-control': SlotControlEvent;
 }

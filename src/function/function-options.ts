@@ -2,6 +2,8 @@ import { hex } from '../pci/bdf.ts';
 import { ByteConfigSpace, type ConfigSpace } from '../pci/config-space.ts';
 import { checkPasidWidth, type PasidFeature } from '../pci/pasid.ts';
 import { VpciError } from '../pci/vpci-error.ts';
+import type { BarOptions } from './bars.ts';
+import type { CapabilityBlock } from './blocks/index.ts';
 import type { Present } from './guest-layout.ts';
 import type { ByteRange } from './guest-plan.ts';
 
@@ -26,6 +28,12 @@ export interface CommonOptions {
   readonly pri?: boolean | undefined;
   /** Device/Port Type that an endpoint shows. `rciep`: RC integrated endpoint, for the root bus. Default `as-is`. */
   readonly present?: Present | undefined;
+  /** The BARs the guest may program. Default: the physical registers, read-only; none for an emulated function. */
+  readonly bars?: readonly BarOptions[] | undefined;
+  /** Bytes of the expansion ROM, a power of two of 2 KiB to 16 MiB. Default: no ROM when `bars` is given. */
+  readonly rom?: number | undefined;
+  /** Bits of Command that read 1 whatever the guest writes, 16 bits. Default 0. */
+  readonly commandOnes?: number | undefined;
   /** Where the register state lives, 4096 bytes; a `SharedArrayBuffer` may be read by other threads. Default: its own. */
   readonly buffer?: ArrayBufferLike | undefined;
 }
@@ -56,6 +64,10 @@ export interface EmulatedOptions extends CommonOptions {
   /** Subsystem Vendor ID and Subsystem ID, 16 bits each. Default: the vendor's and device's own. */
   readonly subsystemVendorId?: number | undefined;
   readonly subsystemId?: number | undefined;
+  /** 1..4 for INTA..INTD. Default 0: no pin. */
+  readonly interruptPin?: number | undefined;
+  /** Its capabilities, placed in this order. Default: a PCI Express Capability. PASID, ATS and PRI have options. */
+  readonly capabilities?: readonly CapabilityBlock[] | undefined;
 }
 
 /** What `createFunction` takes. */
@@ -69,6 +81,7 @@ export type FunctionOptions = PassthroughOptions | EmulatedOptions;
 export function checkCommonOptions(options: CommonOptions): void {
   if (options.pasid !== undefined) checkPasidWidth(options.pasid.width, 'pasid.width');
   if (options.maxPasidWidth !== undefined) checkPasidWidth(options.maxPasidWidth, 'maxPasidWidth');
+  if (options.commandOnes !== undefined) checkId(options.commandOnes, 16, 'commandOnes');
   if (options.buffer !== undefined && options.buffer.byteLength < 0x1000) {
     throw new VpciError(
       'VPCI_MEMORY',

@@ -3,16 +3,21 @@ import { VpciError } from '../pci/vpci-error.ts';
 import type { ShownPasid } from './capabilities/index.ts';
 import type { FunctionImage } from './function-image.ts';
 import type { CommonOptions } from './function-options.ts';
+import type { Bar } from './bars.ts';
+import type { WritableBytes } from './blocks/index.ts';
 import { buildGuestView, type GuestView } from './guest-layout.ts';
 import type { ByteRange } from './guest-plan.ts';
 import type { HeaderOptions } from './header.ts';
 import { reasonAgainstPasid } from './pasid-eligibility.ts';
 
 /** All that a guest's view is made of; the view is made again when the function meets its vIOMMU. */
-export interface FunctionRecipe extends CommonOptions {
+export interface FunctionRecipe extends Omit<CommonOptions, 'bars' | 'rom'> {
   readonly image: FunctionImage;
   readonly header: HeaderOptions;
   readonly passthroughRanges: readonly ByteRange[];
+  /** Undefined: the BARs read as the image has them. */
+  readonly bars: readonly Bar[] | undefined;
+  readonly writable: readonly WritableBytes[];
 }
 
 interface PasidAnswer {
@@ -39,6 +44,8 @@ function viewWith(recipe: FunctionRecipe, { shown, findings }: PasidAnswer): Gue
   const view = buildGuestView({
     image: recipe.image,
     header: recipe.header,
+    bars: recipe.bars,
+    writable: recipe.writable,
     passthroughRanges: recipe.passthroughRanges,
     pasid: shown,
     pasidOffset: recipe.pasidOffset,

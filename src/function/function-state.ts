@@ -1,5 +1,6 @@
 import type { SavedRegisters } from '../config/index.ts';
 import { VpciError } from '../pci/vpci-error.ts';
+import type { InterruptState } from './interrupts/function-interrupts.ts';
 import type { PasidCapability } from './pci-function.ts';
 
 /** Version of {@link FunctionState}. */
@@ -16,6 +17,8 @@ export interface FunctionState {
   readonly touched: boolean;
   /** Every dword that holds a bit a guest can change. */
   readonly registers: SavedRegisters;
+  /** What interrupts keep outside the registers. */
+  readonly interrupts: InterruptState;
 }
 
 /**
@@ -27,11 +30,11 @@ export function checkFunctionState(
   state: unknown,
   size: number,
   pasid: PasidCapability | undefined,
-): Pick<FunctionState, 'registers' | 'touched'> {
+): Pick<FunctionState, 'interrupts' | 'registers' | 'touched'> {
   if (!isRecord(state) || state['version'] !== FUNCTION_STATE_VERSION) {
     throw refused(`it is not a function's state of version ${FUNCTION_STATE_VERSION}`);
   }
-  const { touched, registers } = state;
+  const { touched, registers, interrupts } = state;
   if (state['size'] !== size)
     throw refused(`it is of ${String(state['size'])} bytes, and the function has ${size}`);
   const saved = state['pasid'];
@@ -40,8 +43,10 @@ export function checkFunctionState(
       `its PASID capability is ${describe(isRecord(saved) ? saved : undefined)}, and the function shows ${describe(pasid)}`,
     );
   }
-  if (typeof touched !== 'boolean' || !isRegisters(registers)) throw refused('its registers are damaged');
-  return { registers, touched };
+  if (typeof touched !== 'boolean' || !isRegisters(registers) || !isInterrupts(interrupts)) {
+    throw refused('its registers are damaged');
+  }
+  return { registers, touched, interrupts };
 }
 
 function refused(why: string): VpciError {
@@ -65,4 +70,15 @@ function isRegisters(value: unknown): value is SavedRegisters {
       (entry) => Array.isArray(entry) && entry.length === 2 && entry.every((one) => Number.isInteger(one)),
     )
   );
+}
+
+function isInterrupts(value: unknown): value is InterruptState {
+  if (!isRecord(value) || typeof value['level'] !== 'boolean' || !Number.isInteger(value['msiPending']))
+    return false;
+  const msiX = value['msiX'];
+  return msiX === null || (isRecord(msiX) && isWords(msiX['table']) && isWords(msiX['pending']));
+}
+
+function isWords(value: unknown): value is readonly number[] {
+  return Array.isArray(value) && value.every((one) => Number.isInteger(one));
 }

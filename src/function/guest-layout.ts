@@ -6,6 +6,8 @@ import { EXTENDED_CONFIG_SPACE_SIZE } from '../pci/config-space.ts';
 import * as exp from '../pci/express.ts';
 import type { Finding } from '../pci/finding.ts';
 import { CAPABILITIES_POINTER, HEADER_END, INTERRUPT_LINE } from '../pci/header.ts';
+import type { Bar } from './bars.ts';
+import type { WritableBytes } from './blocks/index.ts';
 import {
   defineAts,
   definePasid,
@@ -37,6 +39,10 @@ export type Present = 'as-is' | 'endpoint' | 'rciep';
 export interface ViewRequest extends PlanRequest {
   readonly present: Present;
   readonly header: HeaderOptions;
+  /** Undefined: the BARs read as the image has them. */
+  readonly bars: readonly Bar[] | undefined;
+  /** Bits that a guest may write in an emulated function's own structures. */
+  readonly writable: readonly WritableBytes[];
 }
 
 /** The guest's view: the layout, the values at power-on, and what was found on the way. */
@@ -62,10 +68,11 @@ export function buildGuestView(request: ViewRequest): GuestView {
   const findings = [...plan.findings];
   const builder = new LayoutBuilder<FunctionHooks>(image.space.size);
   const context: RulesContext = { builder, image: image.space, physical: image.physical !== undefined };
-  findings.push(...defineHeader(context, image, request.header, plan.standard.length > 0));
+  findings.push(...defineHeader(context, request, plan.standard.length > 0));
   defineStandardChain(context, plan.standard);
   defineExtendedChain(context, plan.extended, request);
   findings.push(...adaptExpress(context, plan.standard, request));
+  for (const { offset, mask } of request.writable) openBits(context, offset, mask);
   allowPassthrough(context, request.passthroughRanges);
   findings.push(...unclaimedData(image, plan, request.passthroughRanges));
   return {
@@ -173,6 +180,13 @@ function adaptExpress(
 export function shownDeviceType(deviceType: number, present: Present): number {
   if (present === 'as-is') return deviceType;
   return present === 'rciep' ? exp.DEVICE_TYPE_RC_INTEGRATED_ENDPOINT : exp.DEVICE_TYPE_ENDPOINT;
+}
+
+function openBits({ builder, image }: RulesContext, offset: number, mask: Uint8Array): void {
+  for (const [i, rw] of mask.entries()) {
+    const value = image.read(offset + i, 1);
+    if (rw !== 0) builder.register(offset + i, 1, { value, rw, reset: value });
+  }
 }
 
 /** Opens the bytes that the embedder named: what no capability owns, and the bodies that read as they are. */

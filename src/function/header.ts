@@ -2,14 +2,27 @@ import { hex } from '../pci/bdf.ts';
 import { capabilitiesPointerOffset } from '../pci/capability-chain.ts';
 import type { Finding } from '../pci/finding.ts';
 import * as reg from '../pci/header.ts';
+import { type Bar, defineBars } from './bars.ts';
 import { type RulesContext, readAsIs } from './capabilities/index.ts';
 import type { FunctionImage } from './function-image.ts';
+import { onCommandWrite } from './header-hooks.ts';
+import { definePortHeader } from './port/port-header.ts';
 
 /** What the embedder says about the header. */
 export interface HeaderOptions {
   /** Vendor and Device ID for a VF, whose own read FFFFh. */
   readonly vendorId: number | undefined;
   readonly deviceId: number | undefined;
+  /** Command bits that read 1 whatever is written. */
+  readonly commandOnes: number;
+}
+
+/** What {@link defineHeader} goes by. */
+export interface HeaderRequest {
+  readonly image: FunctionImage;
+  readonly header: HeaderOptions;
+  /** Undefined: the BARs read as the image has them. */
+  readonly bars: readonly Bar[] | undefined;
 }
 
 /** Command bits that a guest may set (PCIe 7.5.1.1.3); the others read as they are. */
@@ -24,8 +37,7 @@ const COMMAND_RW =
 /** The header (PCIe 7.5.1): identification reads as it is, Command latches, the capability list is ours. */
 export function defineHeader(
   context: RulesContext,
-  image: FunctionImage,
-  options: HeaderOptions,
+  { image, header, bars }: HeaderRequest,
   hasCapabilities: boolean,
 ): Finding[] {
   const { builder } = context;
@@ -34,13 +46,16 @@ export function defineHeader(
   readAsIs(context, reg.INTERRUPT_LINE, reg.HEADER_END);
   builder.own(0, reg.HEADER_END, 'header', context.physical ? 'mixed' : 'virtual');
   builder.register(reg.COMMAND, 2, {
-    value: space.read(reg.COMMAND, 2),
-    virtual: COMMAND_RW,
-    rw: COMMAND_RW,
+    value: space.read(reg.COMMAND, 2) | header.commandOnes,
+    virtual: COMMAND_RW | header.commandOnes,
+    rw: COMMAND_RW & ~header.commandOnes,
+    onWrite: onCommandWrite,
   });
   builder.register(reg.STATUS, 2, {
-    virtual: reg.STATUS_CAPABILITIES_LIST,
-    value: hasCapabilities ? reg.STATUS_CAPABILITIES_LIST : 0,
+    virtual: reg.STATUS_CAPABILITIES_LIST | reg.STATUS_INTERRUPT,
+    value:
+      (hasCapabilities ? reg.STATUS_CAPABILITIES_LIST : 0) |
+      (space.read(reg.STATUS, 2) & reg.STATUS_INTERRUPT),
   });
   if (!context.physical) {
     builder.register(reg.STATUS, 2, {
@@ -52,7 +67,14 @@ export function defineHeader(
   latch(context, reg.CACHE_LINE_SIZE);
   latch(context, reg.INTERRUPT_LINE);
   builder.register(capabilitiesPointerOffset(space), 1, {});
-  return image.hasVfHeader ? defineVfHeader(context, options) : [];
+  const findings = image.hasVfHeader ? defineVfHeader(context, header) : [];
+  if (bars !== undefined && image.headerLayout === 0) defineBars(context, bars);
+  if (image.headerLayout === 1 && !context.physical) definePortHeader(context);
+  builder.register(reg.HEADER_TYPE, 1, {
+    virtual: reg.HEADER_TYPE_MULTI_FUNCTION,
+    value: space.read(reg.HEADER_TYPE, 1),
+  });
+  return findings;
 }
 
 /** A VF has no IDs, BARs, memory decode or interrupt pin of its own (PCIe 9.3.4.1). */

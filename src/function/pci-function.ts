@@ -1,5 +1,5 @@
 import { type Owner, VirtualConfigSpace } from '../config/index.ts';
-import { ATS_ENABLE, PRI_ENABLE, PRI_STOPPED } from '../pci/ats.ts';
+import * as ats from '../pci/ats.ts';
 import * as id from '../pci/capability-ids.ts';
 import {
   createEndpointState,
@@ -9,28 +9,32 @@ import {
   type ResetKind,
 } from '../pci/endpoint.ts';
 import type { Finding } from '../pci/finding.ts';
-import { COMMAND, COMMAND_BUS_MASTER_ENABLE } from '../pci/header.ts';
-import {
-  PASID_CONTROL,
-  PASID_ENABLE,
-  PASID_EXECUTE_PERMISSION_ENABLE,
-  PASID_PRIVILEGED_MODE_ENABLE,
-} from '../pci/pasid.ts';
+import * as reg from '../pci/header.ts';
 import { TypedEmitter } from '../pci/typed-emitter.ts';
 import { VpciError } from '../pci/vpci-error.ts';
-import type { ShownPasid } from './capabilities/index.ts';
+import { BarDecoder, type DecodedBar } from './bar-decoder.ts';
+import { type PowerCapability, powerCapability, type ShownPasid } from './capabilities/index.ts';
+import { type LatchOffsets, latchPasid, readLatches } from './endpoint-latches.ts';
 import type { FunctionEvents } from './function-events.ts';
 import type { FunctionHooks } from './function-hooks.ts';
+import type { FunctionHost, Placement } from './function-host.ts';
 import { type FunctionRecipe, functionView } from './function-recipe.ts';
 import { checkFunctionState, FUNCTION_STATE_VERSION, type FunctionState } from './function-state.ts';
 import type { GuestView } from './guest-layout.ts';
 import type { PlannedCapability } from './guest-plan.ts';
+import { FunctionInterrupts } from './interrupts/function-interrupts.ts';
+import { MESSAGE_ADDRESS_LIMIT } from './interrupts/interrupt-types.ts';
+import { type BridgePort, bridgePort } from './port/bridge-port.ts';
+import { CONTROL_POWER_CONTROLLER } from './port/slot-registers.ts';
 
 /** A PASID capability as the guest sees it. */
 export interface PasidCapability extends ShownPasid {
   /** Config-space offset in bytes. Migration ABI: the same inputs give the same offset, and snapshots record it. */
   readonly offset: number;
 }
+
+/** The view in force; its initial values are in the registers and not kept twice. */
+type ViewInForce = Omit<GuestView, 'shadow'>;
 
 /**
  * What a guest sees as one PCI function. Made by `createFunction`; placed at a requester ID by a segment, or
@@ -42,36 +46,63 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
 
   readonly #recipe: FunctionRecipe;
   readonly #space: VirtualConfigSpace<FunctionHooks>;
-  #view: Omit<GuestView, 'shadow'>;
+  readonly #bars: BarDecoder;
+  readonly #interrupts: FunctionInterrupts;
+  readonly #power: PowerCapability | undefined;
+  /** The downstream side, when the function is a root port or a switch port of ours. */
+  readonly port: BridgePort | undefined;
+  #view: ViewInForce;
   #pasid: PasidCapability | undefined;
+  #latches: LatchOffsets = { pasid: undefined, ats: undefined, pri: undefined };
   #sink: EndpointSink | undefined;
-  #attached = false;
+  #host: FunctionHost | undefined;
+  #placed = false;
 
   /** @internal Use `createFunction`. */
   constructor(recipe: FunctionRecipe) {
     super();
     this.#recipe = recipe;
     const { shadow, ...view } = functionView(recipe, undefined);
-    const { layout } = view;
     this.#view = view;
-    // An arrow a function, not a closure an access.
-    const hooks: FunctionHooks = {
-      initiateReset: (kind) => this.reset(kind),
-      pasidControlChanged: (control) => this.#pasidControlChanged(control),
-      atsControlChanged: (control) => this.#atsControlChanged(control),
-      priControlChanged: (control, offset) => this.#priControlChanged(control, offset),
-    };
+    const { layout } = view;
+    const { image, bars } = recipe;
     this.#space = new VirtualConfigSpace(
-      hooks,
+      this.#hooks(),
       layout,
       shadow,
-      recipe.image.physical,
+      image.physical,
       recipe.buffer ?? new ArrayBuffer(layout.size),
       (offset, size, value) => {
         if (this.hears('host-write')) this.emit('host-write', { offset, size, value });
       },
     );
+    this.#bars = new BarDecoder(bars ?? [], (offset) => this.#space.peek(offset));
+    this.#power = powerCapability(view.plan.standard, image.space);
+    this.#interrupts = new FunctionInterrupts(
+      view.plan.standard,
+      this.#space,
+      (offset) => image.space.read(offset, 4),
+      {
+        send: (kind, vector, low, high, data) => {
+          const address = high * 2 ** 32 + low;
+          if (address < MESSAGE_ADDRESS_LIMIT && this.hears('msi'))
+            this.emit('msi', { kind, vector, address, data });
+        },
+        route: (kind, vector, low, high, data, enabled) => {
+          if (!this.hears('msi-route')) return;
+          this.emit('msi-route', { kind, vector, address: high * 2 ** 32 + low, data, enabled });
+        },
+      },
+      (pin, asserted) => {
+        this.#host?.pinChanged(this, pin, asserted);
+        if (this.hears('intx')) this.emit('intx', { pin, asserted });
+      },
+    );
+    this.port = bridgePort(image, this.#space, () => {
+      if (!this.#interrupts.trigger(0)) this.#interrupts.setLevel(true);
+    });
     this.#adopt(view);
+    this.#refreshDecode();
   }
 
   /** Bytes of the guest's configuration space: 256 or 4096. */
@@ -104,6 +135,21 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
     return this.#view.layout.owners;
   }
 
+  /** True once the guest has accessed the function's configuration space. */
+  get touched(): boolean {
+    return this.#space.touched;
+  }
+
+  /** The BARs that were described, and where each decodes now. */
+  get bars(): readonly DecodedBar[] {
+    return this.#bars.decoded();
+  }
+
+  /** Power state that the guest set: 0 for D0 to 3 for D3hot. A function without power management is in D0. */
+  get powerState(): number {
+    return this.#power === undefined ? 0 : this.#space.peek(this.#power.controlStatus) & 3;
+  }
+
   /** Little-endian value of `size` (1, 2 or 4) bytes at `offset`, at any alignment; all-ones past the end. */
   read(offset: number, size: number): number {
     return this.#space.read(offset, size);
@@ -125,12 +171,55 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
   }
 
   /**
-   * True when the function may issue a memory request now, with `pasid` (20 bits) or without: Bus Master Enable
-   * is set, and for a PASID also PASID Enable, and the PASID fits the width. A device model asks this; the
-   * vIOMMU never does.
+   * The guest reads `size` (1, 2 or 4) bytes at `offset` of BAR `bar`: from the MSI-X table, else from the BAR's
+   * `read`; all-ones when there is neither.
+   */
+  barRead(bar: number, offset: number, size: number): number {
+    const { msiX } = this.#interrupts;
+    if (msiX?.covers(bar, offset, size) === true) return msiX.read(bar, offset, size);
+    const read = this.#bars.bars.find(({ index }) => index === bar)?.read;
+    return read === undefined ? allOnes(size) : (read(offset, size) & allOnes(size)) >>> 0;
+  }
+
+  /** The guest writes the low `size` (1, 2 or 4) bytes of `value` at `offset` of BAR `bar`. */
+  barWrite(bar: number, offset: number, size: number, value: number): void {
+    const { msiX } = this.#interrupts;
+    if (msiX?.covers(bar, offset, size) === true) msiX.write(bar, offset, size, value);
+    else this.#bars.bars.find(({ index }) => index === bar)?.write?.(offset, size, value);
+  }
+
+  /** Shows the slot as one with several functions, or not (header type bit 7); the segment knows. */
+  setMultiFunction(on: boolean): void {
+    const bit = reg.HEADER_TYPE_MULTI_FUNCTION << 16;
+    this.#space.poke(reg.HEADER_TYPE, bit, on ? bit : 0);
+  }
+
+  /** Interrupt Pin: 1..4 for INTA..INTD, 0 for none. */
+  get interruptPin(): number {
+    return this.#interrupts.pin;
+  }
+
+  /** The device drives its interrupt line. The `intx` event says what the bus sees of it. */
+  setInterrupt(level: boolean): void {
+    this.#interrupts.setLevel(level);
+  }
+
+  /**
+   * The device asks for interrupt `vector` by MSI-X or MSI, whichever the guest enabled; a masked vector becomes
+   * pending. False when neither is enabled or the vector does not exist.
+   */
+  triggerMessage(vector: number): boolean {
+    return this.#interrupts.trigger(vector);
+  }
+
+  /**
+   * True when the function may issue a memory request now, with `pasid` (20 bits) or without: it is in D0, Bus
+   * Master Enable is set, and for a PASID also PASID Enable, and the PASID fits the width. A device model asks
+   * this; the vIOMMU never does.
    */
   canIssue(pasid?: number | null): boolean {
-    if ((this.#space.peek(COMMAND) & COMMAND_BUS_MASTER_ENABLE) === 0) return false;
+    if ((this.#space.peek(reg.COMMAND) & reg.COMMAND_BUS_MASTER_ENABLE) === 0 || this.powerState !== 0)
+      return false;
     if (pasid === undefined || pasid === null) return true;
     return this.endpointState.pasidEnable && pasid >= 0 && pasid < 2 ** this.endpointState.pasidWidth;
   }
@@ -142,38 +231,51 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
    */
   reset(kind: ResetKind): void {
     this.#space.reset();
-    this.#readLatches();
+    this.#interrupts.reset();
+    readLatches(this.endpointState, this.#latches, (offset) => this.#space.peek(offset));
+    this.#refreshDecode();
     this.#sink?.endpointReset(this.endpointState, kind);
     if (this.hears('reset')) this.emit('reset', { kind });
   }
 
   /**
-   * Places the function at requester ID `rid` behind `sink`, the vIOMMU it is translated by; a segment calls
-   * this. Without guest access so far, the PASID width shown becomes the smallest of the host's, the vIOMMU's and the
-   * embedder's; afterwards it stays, and a narrower vIOMMU is refused.
+   * Places the function; a segment calls this. Without guest access so far, the PASID width shown becomes the
+   * smallest of the host's, the vIOMMU's and the embedder's; afterwards it stays, and a narrower vIOMMU is refused.
    *
    * @throws VpciError `VPCI_FUNCTION_ATTACHED` when it is placed already, `VPCI_VIOMMU_TOO_NARROW`.
    */
-  attach(rid: number, sink: EndpointSink | undefined): void {
-    if (this.#attached) {
+  attach({ rid, sink, host }: Placement): void {
+    if (this.#placed) {
       throw new VpciError(
         'VPCI_FUNCTION_ATTACHED',
         'the function is in a segment already: remove it there first',
       );
     }
     this.#limitPasid(sink);
-    this.endpointState.rid = rid;
-    this.#attached = true;
+    this.#placed = true;
     this.#sink = sink;
-    sink?.attachEndpoint(this.endpointState);
+    this.#host = host;
+    this.move(rid);
+  }
+
+  /** Gives the function another requester ID (16 bits), or -1 while no bus number leads to it. */
+  move(rid: number): void {
+    const previousRid = this.endpointState.rid;
+    if (rid === previousRid) return;
+    const sink = this.#sink;
+    if (rid === -1) sink?.detachEndpoint(this.endpointState);
+    this.endpointState.rid = rid;
+    if (previousRid === -1) sink?.attachEndpoint(this.endpointState);
+    else if (rid !== -1) sink?.endpointMoved(this.endpointState, previousRid);
+    if (this.hears('rid')) this.emit('rid', { rid, previousRid });
   }
 
   /** Takes the function out of its place. */
   detach(): void {
-    this.#sink?.detachEndpoint(this.endpointState);
+    this.move(-1);
     this.#sink = undefined;
-    this.#attached = false;
-    this.endpointState.rid = -1;
+    this.#host = undefined;
+    this.#placed = false;
   }
 
   /** What a guest can change, as plain data. */
@@ -184,6 +286,7 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
       pasid: this.#pasid === undefined ? null : { ...this.#pasid },
       touched: this.#space.touched,
       registers: this.#space.saveRegisters(),
+      interrupts: this.#interrupts.saveState(),
     };
   }
 
@@ -196,8 +299,34 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
     const checked = checkFunctionState(state, this.size, this.#pasid);
     this.#space.restoreRegisters(checked.registers);
     this.#space.touched = checked.touched;
-    this.#readLatches();
-    this.#sink?.endpointChanged(this.endpointState, 'restored');
+    this.#interrupts.restoreState(checked.interrupts);
+    readLatches(this.endpointState, this.#latches, (offset) => this.#space.peek(offset));
+    this.#refreshDecode();
+    if (this.endpointState.rid !== -1) this.#sink?.endpointChanged(this.endpointState, 'restored');
+  }
+
+  #hooks(): FunctionHooks {
+    return {
+      initiateReset: (kind) => this.reset(kind),
+      commandChanged: () => this.#commandChanged(),
+      decodeChanged: () => this.#refreshDecode(),
+      busNumbersChanged: () => this.#host?.busNumbersChanged(this),
+      windowChanged: () => this.#host?.decodeChanged(this),
+      secondaryBusReset: () => this.#host?.secondaryBusReset(this),
+      slotControlWritten: (previous, control) => this.#slotControlWritten(previous, control),
+      msiWritten: () => {
+        this.#interrupts.msi?.written();
+        this.#interrupts.settlePin();
+      },
+      msiXWritten: () => {
+        this.#interrupts.msiX?.controlWritten();
+        this.#interrupts.settlePin();
+      },
+      powerStateWritten: (offset, previous, state) => this.#powerStateWritten(offset, previous, state),
+      pasidControlChanged: (control) => this.#pasidControlChanged(control),
+      atsControlChanged: (control) => this.#atsControlChanged(control),
+      priControlChanged: (control, offset) => this.#priControlChanged(control, offset),
+    };
   }
 
   #limitPasid(sink: EndpointSink | undefined): void {
@@ -215,67 +344,101 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
     const { shadow, ...view } = functionView(this.#recipe, limit);
     this.#space.install(view.layout, shadow);
     this.#adopt(view);
+    this.#refreshDecode();
     for (const finding of view.findings) {
       if (!before.has(finding.message) && this.hears('finding')) this.emit('finding', finding);
     }
   }
 
-  #adopt(view: Omit<GuestView, 'shadow'>): void {
+  #adopt(view: ViewInForce): void {
     this.#view = view;
-    const { extended } = view.plan;
-    const { pasid } = view;
-    const offset = extended.find((one) => one.id === id.EXT_CAP_PASID && one.synthesized)?.offset;
-    this.#pasid = pasid === undefined || offset === undefined ? undefined : { offset, ...pasid };
+    const at = (capability: number): number | undefined =>
+      view.plan.extended.find((one) => one.id === capability && one.synthesized)?.offset;
+    const offset = at(id.EXT_CAP_PASID);
+    this.#latches = { pasid: offset, ats: at(id.EXT_CAP_ATS), pri: at(id.EXT_CAP_PAGE_REQUEST) };
+    this.#pasid = view.pasid === undefined || offset === undefined ? undefined : { offset, ...view.pasid };
     const state = this.endpointState;
     state.pasidWidth = this.#pasid?.width ?? 0;
     state.execute = this.#pasid?.execute ?? false;
     state.privileged = this.#pasid?.privileged ?? false;
-    state.ats = this.#synthesized(id.EXT_CAP_ATS) !== undefined;
-    state.pri = this.#synthesized(id.EXT_CAP_PAGE_REQUEST) !== undefined;
-    this.#readLatches();
+    state.ats = this.#latches.ats !== undefined;
+    state.pri = this.#latches.pri !== undefined;
+    readLatches(state, this.#latches, (register) => this.#space.peek(register));
   }
 
-  #synthesized(capability: number): number | undefined {
-    return this.#view.plan.extended.find((one) => one.id === capability && one.synthesized)?.offset;
+  #refreshDecode(): void {
+    const changed = this.#bars.refresh(this.powerState === 0, (bar) => {
+      if (this.hears('bar')) this.emit('bar', bar);
+    });
+    if (changed) this.#host?.decodeChanged(this);
   }
 
-  /** The latches of the endpoint state, from the registers they mirror. */
-  #readLatches(): void {
-    const pasid = this.#pasid?.offset;
-    const ats = this.#synthesized(id.EXT_CAP_ATS);
-    const pri = this.#synthesized(id.EXT_CAP_PAGE_REQUEST);
-    this.#latchPasid(pasid === undefined ? 0 : this.#space.peek(pasid + PASID_CONTROL) >>> 16);
-    this.endpointState.atsEnable =
-      ats !== undefined && ((this.#space.peek(ats + 4) >>> 16) & ATS_ENABLE) !== 0;
-    this.endpointState.priEnable = pri !== undefined && (this.#space.peek(pri + 4) & PRI_ENABLE) !== 0;
+  #commandChanged(): void {
+    this.#refreshDecode();
+    if (this.port !== undefined) this.#host?.decodeChanged(this);
+    this.#interrupts.settlePin();
+    if (!this.hears('command')) return;
+    const command = this.#space.peek(reg.COMMAND);
+    this.emit('command', {
+      io: (command & reg.COMMAND_IO_SPACE_ENABLE) !== 0,
+      memory: (command & reg.COMMAND_MEMORY_SPACE_ENABLE) !== 0,
+      busMaster: (command & reg.COMMAND_BUS_MASTER_ENABLE) !== 0,
+      interruptDisable: (command & reg.COMMAND_INTERRUPT_DISABLE) !== 0,
+    });
   }
 
-  #latchPasid(control: number): void {
-    const state = this.endpointState;
-    state.pasidEnable = (control & PASID_ENABLE) !== 0;
-    state.executeEnable = (control & PASID_EXECUTE_PERMISSION_ENABLE) !== 0;
-    state.privilegedEnable = (control & PASID_PRIVILEGED_MODE_ENABLE) !== 0;
+  #powerStateWritten(offset: number, previous: number, state: number): void {
+    if (this.#power?.states.includes(state) !== true) {
+      // A write of a state that does not exist is discarded (PCIe 7.5.2.2).
+      this.#space.poke(offset, 3, previous);
+      return;
+    }
+    if (previous === state) return;
+    if (previous === 3 && state === 0 && !this.#power.keepsStateInD3) this.reset('d3hot');
+    this.#refreshDecode();
+    if (this.hears('power-state')) this.emit('power-state', { state });
+  }
+
+  #slotControlWritten(previous: number, control: number): void {
+    if (this.port?.interruptPending === false) this.#interrupts.setLevel(false);
+    if (previous === control || !this.hears('slot-control')) return;
+    this.emit('slot-control', {
+      powerOff: (control & CONTROL_POWER_CONTROLLER) !== 0,
+      attentionIndicator: (control >>> 6) & 3,
+      powerIndicator: (control >>> 8) & 3,
+    });
   }
 
   #pasidControlChanged(control: number): void {
-    this.#latchPasid(control);
     const state = this.endpointState;
-    this.#sink?.endpointChanged(state, 'pasid-control');
+    latchPasid(state, control);
+    if (state.rid !== -1) this.#sink?.endpointChanged(state, 'pasid-control');
     if (!this.hears('pasid-control')) return;
     const { pasidEnable: enable, executeEnable: execute, privilegedEnable: privileged } = state;
     this.emit('pasid-control', { enable, execute, privileged });
   }
 
   #atsControlChanged(control: number): void {
-    this.endpointState.atsEnable = (control & ATS_ENABLE) !== 0;
-    this.#sink?.endpointChanged(this.endpointState, 'ats-control');
+    const enable = (control & ats.ATS_ENABLE) !== 0;
+    this.endpointState.atsEnable = enable;
+    if (this.endpointState.rid !== -1) this.#sink?.endpointChanged(this.endpointState, 'ats-control');
+    if (!this.hears('ats-control')) return;
+    this.emit('ats-control', {
+      enable,
+      smallestTranslationUnit: control & ats.ATS_SMALLEST_TRANSLATION_UNIT,
+    });
   }
 
   #priControlChanged(control: number, offset: number): void {
-    const enabled = (control & PRI_ENABLE) !== 0;
-    this.endpointState.priEnable = enabled;
+    const enable = (control & ats.PRI_ENABLE) !== 0;
+    this.endpointState.priEnable = enable;
     // Nothing is outstanding in a model without a device: Stopped follows Enable at once (PCIe 10.5.2.3).
-    this.#space.poke(offset, PRI_STOPPED << 16, enabled ? 0 : PRI_STOPPED << 16);
-    this.#sink?.endpointChanged(this.endpointState, 'pri-control');
+    this.#space.poke(offset, ats.PRI_STOPPED << 16, enable ? 0 : ats.PRI_STOPPED << 16);
+    if (this.endpointState.rid !== -1) this.#sink?.endpointChanged(this.endpointState, 'pri-control');
+    if (this.hears('pri-control')) this.emit('pri-control', { enable });
   }
+}
+
+function allOnes(size: number): number {
+  return size === 4 ? 0xffffffff : size === 2 ? 0xffff : 0xff;
 }

@@ -11,9 +11,11 @@ export interface Occupied {
   readonly name: string;
 }
 
+/** The last 8 bytes, where QEMU and Cloud Hypervisor put a PASID capability too: tried first. */
+const PREFERRED_OFFSET = 0xff8;
+
 /**
- * A free place of `size` bytes in extended config space: the last bytes of the space, else the lowest
- * dword-aligned gap from `lastBodyEnd` on, else the lowest gap. The same inputs give the same place always,
+ * A free place of `size` bytes in extended config space: {@link PREFERRED_OFFSET}, else the lowest dword-aligned gap from `lastBodyEnd` on, else the lowest gap. The same inputs give the same place always,
  * because guests and migrations depend on it.
  *
  * @throws VpciError `VPCI_NO_SPACE` when there is none.
@@ -30,7 +32,10 @@ export function findPlace(
     for (let offset = first; offset <= end; offset += 4) if (isFree(offset)) return offset;
     return undefined;
   };
-  const place = isFree(end) ? end : (lowestFrom((lastBodyEnd + 3) & ~3) ?? lowestFrom(EXTENDED_CHAIN_HEAD));
+  const place =
+    PREFERRED_OFFSET <= end && isFree(PREFERRED_OFFSET)
+      ? PREFERRED_OFFSET
+      : (lowestFrom((lastBodyEnd + 3) & ~3) ?? lowestFrom(EXTENDED_CHAIN_HEAD));
   if (place !== undefined) return place;
   throw new VpciError('VPCI_NO_SPACE', `no ${size} free bytes for ${what} between 0x100 and 0xfff`);
 }

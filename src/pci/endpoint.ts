@@ -5,8 +5,11 @@
  * @module
  */
 
-/** What reset a function, as PCIe names it: Function Level Reset (6.6.2) or a reset of the bus above (6.6.1). */
-export type ResetKind = 'flr' | 'bus';
+/**
+ * What reset a function: Function Level Reset (PCIe 6.6.2), a reset of the bus above (6.6.1), or the way back from
+ * D3hot of a function that does not keep its state there (5.3.1.4).
+ */
+export type ResetKind = 'flr' | 'bus' | 'd3hot';
 
 /**
  * The facts about one function that a vIOMMU may use. One object per function, changed in place: a vIOMMU

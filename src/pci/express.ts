@@ -10,6 +10,7 @@ export const EXP_CAPABILITY_VERSION = 0x000f;
 export const EXP_DEVICE_PORT_TYPE = 0x00f0;
 /** Shift of {@link EXP_DEVICE_PORT_TYPE}. */
 export const EXP_DEVICE_PORT_TYPE_SHIFT = 4;
+export const EXP_SLOT_IMPLEMENTED = 0x0100;
 
 /** Device/Port Type (7.5.3.2, table 7-19). */
 export const DEVICE_TYPE_ENDPOINT = 0x0;
@@ -44,6 +45,8 @@ export const EXP_LINK_CAPABILITIES = 0x0c;
 /** Link Control and Link Status, 16 bits each (7.5.3.7, 7.5.3.8). */
 export const EXP_LINK_CONTROL = 0x10;
 export const EXP_LINK_STATUS = 0x12;
+/** ASPM, read completion boundary, link disable, common clock, extended synch. */
+export const EXP_LINK_CONTROL_RW = 0x00db;
 /** Slot Capabilities, Slot Control, Slot Status (7.5.3.9 to 7.5.3.11). */
 export const EXP_SLOT_CAPABILITIES = 0x14;
 export const EXP_SLOT_CONTROL = 0x18;
@@ -52,6 +55,10 @@ export const EXP_SLOT_STATUS = 0x1a;
 export const EXP_ROOT_CONTROL = 0x1c;
 export const EXP_ROOT_CAPABILITIES = 0x1e;
 export const EXP_ROOT_STATUS = 0x20;
+/** System error, PME interrupt and CRS visibility enables. */
+export const EXP_ROOT_CONTROL_RW = 0x001f;
+/** PME Status. */
+export const EXP_ROOT_STATUS_RW1C = 0x00010000;
 /** Device Capabilities 2, 32 bits (7.5.3.15). */
 export const EXP_DEVICE_CAPABILITIES_2 = 0x24;
 export const EXP_EXTENDED_FMT_FIELD_SUPPORTED = 0x00100000;

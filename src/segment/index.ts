@@ -3,5 +3,14 @@
  *
  * @module
  */
-export { DEFAULT_ECAM_BASE, PciSegment, type SegmentOptions } from './pci-segment.ts';
+export type { DecodedWindow } from './decode-map.ts';
+export type { RootInterrupt } from './interrupt-routing.ts';
+export {
+  DEFAULT_ECAM_BASE,
+  PciSegment,
+  type PlugOptions,
+  type SegmentEvents,
+  type SegmentIntxEvent,
+  type SegmentOptions,
+} from './pci-segment.ts';
 export type { SegmentState } from './segment-state.ts';

@@ -1,9 +1,13 @@
-import type { PciFunction } from '../function/index.ts';
+import type { FunctionHost, PciFunction } from '../function/index.ts';
 import { formatBdf, parseBdf } from '../pci/bdf.ts';
 import type { EndpointSink, ResetKind } from '../pci/endpoint.ts';
+import { TypedEmitter } from '../pci/typed-emitter.ts';
 import { VpciError } from '../pci/vpci-error.ts';
 import { CONFIG_ADDRESS_MASK, CONFIG_ADDRESS_PORT, CONFIG_DATA_PORT } from './config-mechanism.ts';
+import { type DecodedWindow, DecodeMap } from './decode-map.ts';
+import { rootInterrupt, type RootInterrupt } from './interrupt-routing.ts';
 import { checkSegmentState, SEGMENT_STATE_VERSION, type SegmentState } from './segment-state.ts';
+import { lastDeviceBehind, Topology } from './topology.ts';
 
 /** Options of a {@link PciSegment}. */
 export interface SegmentOptions {
@@ -13,6 +17,30 @@ export interface SegmentOptions {
   readonly buses?: number;
   /** The vIOMMU that translates for the functions added, unless `add` names another. */
   readonly iommu?: EndpointSink | undefined;
+}
+
+/** Where a function is plugged behind a port. */
+export interface PlugOptions {
+  /** 0..31; behind a root port or a downstream port only 0, behind an upstream port any. Default 0. */
+  readonly device?: number;
+  /** 0..7. Default 0. */
+  readonly fn?: number;
+  /** As for {@link PciSegment.add}. */
+  readonly iommu?: EndpointSink | null | undefined;
+}
+
+/** An interrupt line of the root bus rose or fell. */
+export interface SegmentIntxEvent extends RootInterrupt {
+  readonly asserted: boolean;
+  /** The function whose pin it is. */
+  readonly fn: PciFunction;
+}
+
+/** Events of a {@link PciSegment}. */
+export interface SegmentEvents {
+  intx: SegmentIntxEvent;
+  /** Some BAR claims other addresses than before; `windows` has all that are claimed now. */
+  decode: { readonly windows: readonly DecodedWindow[] };
 }
 
 /** Default of {@link SegmentOptions.ecamBase}. */
@@ -27,7 +55,7 @@ const ADDRESS_LIMIT = 2 ** 53;
  * One PCI segment: up to 65,536 functions, reached through the two ports at 0xcf8 and 0xcfc (CAM) and through the
  * memory window (ECAM). An absent function answers as hardware does: reads are all-ones, writes vanish.
  */
-export class PciSegment {
+export class PciSegment extends TypedEmitter<SegmentEvents> {
   /** Guest-physical address of the ECAM window. */
   readonly ecamBase: number;
   /** Bytes of the ECAM window. */
@@ -37,11 +65,17 @@ export class PciSegment {
 
   // A dense array: the fastest map there is from 16 bits to an object, at any number of functions.
   readonly #functions: (PciFunction | undefined)[];
+  readonly #topology = new Topology();
+  readonly #memory = new DecodeMap();
+  readonly #io = new DecodeMap();
+  readonly #host: FunctionHost;
+  #decodeIsStale = false;
   /** CONFIG_ADDRESS as a signed word: negative while Enable (bit 31) is set. */
   #configAddress = 0;
 
   /** @throws VpciError `VPCI_ECAM` when the window is misaligned, empty, or ends beyond 2^53. */
   constructor(options: SegmentOptions = {}) {
+    super();
     const { ecamBase = DEFAULT_ECAM_BASE, buses = 256, iommu } = options;
     const base = Number(ecamBase);
     if (!Number.isInteger(buses) || buses < 1 || buses > 256) {
@@ -62,10 +96,20 @@ export class PciSegment {
     this.ecamSize = buses * BUS_SIZE;
     this.iommu = iommu;
     this.#functions = new Array<PciFunction | undefined>(0x10000).fill(undefined);
+    this.#host = {
+      decodeChanged: () => this.#decodeChanged(),
+      busNumbersChanged: () => this.#renumber(),
+      secondaryBusReset: (port) => this.#resetBehind(port),
+      pinChanged: (fn, pin, asserted) => {
+        if (this.hears('intx'))
+          this.emit('intx', { ...rootInterrupt(this.#topology, fn, pin), asserted, fn });
+      },
+    };
   }
 
   /**
-   * Places `fn` at `bdf`, behind `iommu` or the segment's own; `null` stands for no vIOMMU. Returns `fn`.
+   * Places `fn` at the fixed address `bdf`, behind `iommu` or the segment's own; `null` stands for no vIOMMU.
+   * Returns `fn`.
    *
    * @throws VpciError `VPCI_BDF`, `VPCI_BDF_TAKEN`, or what `PciFunction.attach` throws.
    */
@@ -81,32 +125,83 @@ export class PciSegment {
         `${formatBdf(rid)} has a function already: remove it first, or choose another address`,
       );
     }
-    fn.attach(rid, iommu ?? undefined);
+    fn.attach({ rid, sink: iommu ?? undefined, host: this.#host });
+    this.#topology.addFixed(rid, fn);
     this.#functions[rid] = fn;
+    this.#slotChanged(fn);
+    this.#decodeChanged();
     return fn;
   }
 
   /**
-   * Takes the function at `bdf` out of the segment and returns it.
+   * Plugs `fn` behind `port`, a root port or switch port of this segment. Its address follows from the bus numbers
+   * that the guest programs. The port's slot announces it as a hot-plug. Returns `fn`.
    *
-   * @throws VpciError `VPCI_BDF`, or `VPCI_NO_FUNCTION` when there is none.
+   * @throws VpciError `VPCI_PLUG` when `port` is no port of this segment or the place is taken or does not exist, or
+   * what `PciFunction.attach` throws.
    */
-  remove(bdf: string | number): PciFunction {
-    const rid = parseBdf(bdf);
-    const fn = this.function(rid);
-    if (fn === undefined)
-      throw new VpciError('VPCI_NO_FUNCTION', `there is no function at ${formatBdf(rid)}`);
-    this.#functions[rid] = undefined;
-    fn.detach();
+  plug(port: PciFunction, fn: PciFunction, options: PlugOptions = {}): PciFunction {
+    const { device = 0, fn: number = 0, iommu = this.iommu } = options;
+    const bridge = port.port;
+    if (bridge === undefined || !this.#topology.has(port)) {
+      throw new VpciError('VPCI_PLUG', 'plug takes a root port or switch port that is in this segment');
+    }
+    const last = lastDeviceBehind(bridge);
+    if (!isWhole(device, last) || !isWhole(number, 7)) {
+      throw new VpciError(
+        'VPCI_PLUG',
+        `device ${device}, function ${number} cannot be behind this port: devices 0 to ${last}, functions 0 to 7`,
+      );
+    }
+    const present = this.#topology.behind(port);
+    if (present.some((one) => this.#isAt(one, device, number))) {
+      throw new VpciError(
+        'VPCI_PLUG',
+        `device ${device}, function ${number} behind this port is taken: remove what is there first`,
+      );
+    }
+    fn.attach({ rid: -1, sink: iommu ?? undefined, host: this.#host });
+    this.#topology.addPlugged({ port, device, fn: number }, fn);
+    this.#renumber();
+    this.#slotChanged(fn);
+    // A guest that has not looked at the port yet finds the slot filled; to others it is a hot-plug.
+    bridge.setPresence(true, present.length === 0 && port.touched);
     return fn;
   }
 
-  /** The function at `bdf`; undefined when there is none. @throws VpciError `VPCI_BDF`. */
+  /**
+   * Takes a function out of the segment and returns it: by address, or the function itself. What is plugged behind
+   * it goes out of reach.
+   *
+   * @throws VpciError `VPCI_BDF`, or `VPCI_NO_FUNCTION` when there is none.
+   */
+  remove(which: string | number | PciFunction): PciFunction {
+    const fn = typeof which === 'object' ? which : this.function(which);
+    if (fn === undefined || !this.#topology.has(fn)) {
+      throw new VpciError(
+        'VPCI_NO_FUNCTION',
+        `there is no function ${typeof which === 'object' ? 'like this' : formatBdf(parseBdf(which))} in the segment`,
+      );
+    }
+    const plug = this.#topology.plugOf(fn);
+    const slot = this.#topology.slotOf(fn).filter((one) => one !== fn);
+    const { rid } = fn.endpointState;
+    if (rid !== -1) this.#functions[rid] = undefined;
+    this.#topology.delete(fn);
+    fn.detach();
+    this.#renumber();
+    if (slot.length === 1) slot[0]?.setMultiFunction(false);
+    if (plug !== undefined && this.#topology.behind(plug.port).length === 0)
+      plug.port.port?.setPresence(false, true);
+    return fn;
+  }
+
+  /** The function at `bdf` now; undefined when there is none. @throws VpciError `VPCI_BDF`. */
   function(bdf: string | number): PciFunction | undefined {
     return this.#functions[parseBdf(bdf)];
   }
 
-  /** Every function with its requester ID, in order of requester ID. */
+  /** Every function within reach with its requester ID, in order of requester ID. */
   *functions(): Generator<readonly [rid: number, fn: PciFunction]> {
     for (const [rid, fn] of this.#functions.entries()) if (fn !== undefined) yield [rid, fn];
   }
@@ -124,7 +219,7 @@ export class PciSegment {
     const offset = address - this.ecamBase;
     if (!(offset >= 0 && offset < this.ecamSize)) return allOnes(size);
     const register = offset & 0xfff;
-    if (register + size > 0x1000) return this.#ecamReadAcross(address, size);
+    if (register + size > 0x1000) return byBytes(size, (i) => this.ecamRead(address + i, 1));
     const fn = this.#functions[offset >>> 12];
     return fn === undefined ? allOnes(size) : fn.read(register, size);
   }
@@ -142,18 +237,19 @@ export class PciSegment {
   }
 
   /**
-   * The guest reads `size` (1, 2, 4) bytes of I/O port `port`. Only the ports of the configuration mechanism
-   * are the segment's; for others, and for CONFIG_ADDRESS in pieces, the answer is all-ones.
+   * The guest reads `size` (1, 2, 4) bytes of I/O port `port`: of the configuration mechanism, or of an I/O BAR. For
+   * other ports, and for CONFIG_ADDRESS in pieces, the answer is all-ones.
    */
   pioRead(port: number, size: number): number {
     const lane = port - CONFIG_DATA_PORT;
     if (lane >= 0 && lane < 4) {
-      if (lane + size > 4) return this.#pioReadAcross(port, size);
+      if (lane + size > 4) return byBytes(size, (i) => this.pioRead(port + i, 1));
       if (this.#configAddress >= 0) return allOnes(size);
       const fn = this.#functions[(this.#configAddress >>> 8) & 0xffff];
       return fn === undefined ? allOnes(size) : fn.read((this.#configAddress & 0xfc) + lane, size);
     }
-    return port === CONFIG_ADDRESS_PORT && size === 4 ? this.#configAddress >>> 0 : allOnes(size);
+    if (port === CONFIG_ADDRESS_PORT && size === 4) return this.#configAddress >>> 0;
+    return this.#freshMap(this.#io).read(port, size);
   }
 
   /** The guest writes the low `size` (1, 2, 4) bytes of `value` to I/O port `port`. */
@@ -172,57 +268,157 @@ export class PciSegment {
       );
     } else if (port === CONFIG_ADDRESS_PORT && size === 4) {
       this.#configAddress = value & CONFIG_ADDRESS_MASK;
+    } else {
+      this.#freshMap(this.#io).write(port, size, value);
     }
+  }
+
+  /** The guest reads `size` (1, 2, 4) bytes of memory space: of the ECAM window or of a BAR; all-ones elsewhere. */
+  mmioRead(address: number, size: number): number {
+    const offset = address - this.ecamBase;
+    if (offset >= 0 && offset < this.ecamSize) return this.ecamRead(address, size);
+    return this.#freshMap(this.#memory).read(address, size);
+  }
+
+  /** The guest writes the low `size` (1, 2, 4) bytes of `value` to memory space. */
+  mmioWrite(address: number, size: number, value: number): void {
+    const offset = address - this.ecamBase;
+    if (offset >= 0 && offset < this.ecamSize) this.ecamWrite(address, size, value);
+    else this.#freshMap(this.#memory).write(address, size, value);
+  }
+
+  /**
+   * The BAR that claims `address` of memory or I/O space: BARs whose function decodes and whose ports above pass the
+   * address on. Undefined when nobody claims it.
+   */
+  findWindow(kind: 'memory' | 'io', address: number): DecodedWindow | undefined {
+    return this.#freshMap(kind === 'io' ? this.#io : this.#memory).find(address);
+  }
+
+  /** All that BARs claim, memory first, by address. */
+  windows(): readonly DecodedWindow[] {
+    return [...this.#freshMap(this.#memory).windows, ...this.#io.windows];
+  }
+
+  /** Device and pin on the root bus that the interrupt pin of `fn` reaches (PCIe 2.2.8.1). */
+  interruptRoute(fn: PciFunction): RootInterrupt {
+    return rootInterrupt(this.#topology, fn, fn.interruptPin);
   }
 
   /** Resets the segment and every function in it. */
   reset(kind: ResetKind = 'bus'): void {
     this.#configAddress = 0;
-    for (const [, fn] of this.functions()) fn.reset(kind);
+    for (const fn of this.#topology.all()) fn.reset(kind);
+    // Bus numbers and windows are gone.
+    this.#renumber();
   }
 
   /** The state of the segment and of its functions, as plain data. */
   saveState(): SegmentState {
-    const functions = [...this.functions()].map(([rid, fn]) => ({
-      bdf: formatBdf(rid),
+    const functions = [...this.#topology.all()].map((fn) => ({
+      bdf: fn.endpointState.rid === -1 ? null : formatBdf(fn.endpointState.rid),
       state: fn.saveState(),
     }));
     return { version: SEGMENT_STATE_VERSION, configAddress: this.#configAddress >>> 0, functions };
   }
 
   /**
-   * Takes back what {@link PciSegment.saveState} gave. The same functions must be in place.
+   * Takes back what {@link PciSegment.saveState} gave. The same functions must have been put in place in the same
+   * order.
    *
-   * @throws VpciError `VPCI_STATE` when the state is damaged or of other functions; nothing is changed then,
-   * unless a function's own state is what is damaged.
+   * @throws VpciError `VPCI_STATE` when the state is damaged or of other functions.
    */
   restoreState(state: unknown): void {
     const { configAddress, functions } = checkSegmentState(state);
-    const present = [...this.functions()].map(([rid]) => formatBdf(rid));
-    const saved = functions.map(({ bdf }) => bdf);
-    if (saved.join() !== present.join()) {
+    const present = [...this.#topology.all()];
+    if (functions.length !== present.length) {
       throw new VpciError(
         'VPCI_STATE',
-        `the state is of functions at [${saved.join(', ')}], and the segment has [${present.join(', ')}]`,
+        `the state is of ${functions.length} functions, and the segment has ${present.length}`,
       );
     }
-    for (const { bdf, state: one } of functions) this.function(bdf)?.restoreState(one);
+    for (const [i, fn] of present.entries()) fn.restoreState(functions[i]);
     this.#configAddress = configAddress & CONFIG_ADDRESS_MASK;
+    this.#renumber();
   }
 
-  #ecamReadAcross(address: number, size: number): number {
-    let value = 0;
-    for (let i = size - 1; i >= 0; i--) value = (value << 8) | this.ecamRead(address + i, 1);
-    return value >>> 0;
+  /** Brings the table of requester IDs in line with the bus numbers. */
+  #renumber(): void {
+    const wanted = [...this.#topology.requesterIds()].filter(([fn, rid]) => fn.endpointState.rid !== rid);
+    for (const [fn] of wanted) {
+      const { rid } = fn.endpointState;
+      if (rid !== -1) this.#functions[rid] = undefined;
+    }
+    // Two functions may change places: first everybody leaves an address that another one gets.
+    const targets = new Set(wanted.map(([, rid]) => rid));
+    for (const [fn, rid] of wanted) if (rid === -1 || targets.has(fn.endpointState.rid)) fn.move(-1);
+    for (const [fn, rid] of wanted) {
+      fn.move(rid);
+      if (rid !== -1) this.#functions[rid] = fn;
+    }
+    this.#decodeChanged();
   }
 
-  #pioReadAcross(port: number, size: number): number {
-    let value = 0;
-    for (let i = size - 1; i >= 0; i--) value = (value << 8) | this.pioRead(port + i, 1);
-    return value >>> 0;
+  #resetBehind(port: PciFunction): void {
+    for (const fn of this.#topology.behind(port)) {
+      this.#resetBehind(fn);
+      fn.reset('bus');
+    }
+    this.#renumber();
+  }
+
+  #slotChanged(fn: PciFunction): void {
+    const slot = this.#topology.slotOf(fn);
+    for (const one of slot) one.setMultiFunction(slot.length > 1);
+  }
+
+  #isAt(fn: PciFunction, device: number, number: number): boolean {
+    const plug = this.#topology.plugOf(fn);
+    return plug?.device === device && plug.fn === number;
+  }
+
+  #decodeChanged(): void {
+    this.#decodeIsStale = true;
+    if (this.hears('decode')) this.emit('decode', { windows: this.windows() });
+  }
+
+  /** `map`, after both maps were brought up to date. */
+  #freshMap(map: DecodeMap): DecodeMap {
+    if (!this.#decodeIsStale) return map;
+    this.#decodeIsStale = false;
+    const windows: DecodedWindow[] = [];
+    for (const [, fn] of this.functions()) {
+      for (const { index, kind, address, size, enabled } of fn.bars) {
+        const space = kind === 'io' ? 'io' : 'memory';
+        if (enabled && this.#isForwarded(fn, space, address, size)) {
+          windows.push({ kind: space, address, size, fn, bar: index });
+        }
+      }
+    }
+    this.#memory.replace(windows.filter(({ kind }) => kind === 'memory'));
+    this.#io.replace(windows.filter(({ kind }) => kind === 'io'));
+    return map;
+  }
+
+  #isForwarded(fn: PciFunction, kind: 'memory' | 'io', address: number, size: number): boolean {
+    for (const port of this.#topology.above(fn)) {
+      if (port.port?.forwards(kind, address, size) !== true) return false;
+    }
+    return true;
   }
 }
 
 function allOnes(size: number): number {
   return size === 4 ? 0xffffffff : size === 2 ? 0xffff : 0xff;
+}
+
+/** An access that straddles two owners, a byte at a time. */
+function byBytes(size: number, read: (i: number) => number): number {
+  let value = 0;
+  for (let i = size - 1; i >= 0; i--) value = (value << 8) | read(i);
+  return value >>> 0;
+}
+
+function isWhole(value: number, last: number): boolean {
+  return Number.isInteger(value) && value >= 0 && value <= last;
 }

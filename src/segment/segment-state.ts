@@ -9,13 +9,14 @@ export interface SegmentState {
   readonly version: number;
   /** CONFIG_ADDRESS, 32 bits. */
   readonly configAddress: number;
-  /** In order of requester ID. */
-  readonly functions: readonly { readonly bdf: string; readonly state: FunctionState }[];
+  /** In the order in which they were put in place; `bdf` is null for one out of reach. */
+  readonly functions: readonly { readonly bdf: string | null; readonly state: FunctionState }[];
 }
 
 interface CheckedState {
   readonly configAddress: number;
-  readonly functions: readonly { readonly bdf: string; readonly state: unknown }[];
+  /** The functions' own states, unchecked. */
+  readonly functions: readonly unknown[];
 }
 
 /** `state`, when it has the shape of one. @throws VpciError `VPCI_STATE`. */
@@ -23,11 +24,10 @@ export function checkSegmentState(state: unknown): CheckedState {
   if (isRecord(state) && state['version'] === SEGMENT_STATE_VERSION) {
     const { configAddress, functions } = state;
     if (typeof configAddress === 'number' && Array.isArray(functions)) {
-      const entries = functions.flatMap((entry: unknown) => {
-        const bdf = isRecord(entry) ? entry['bdf'] : undefined;
-        return isRecord(entry) && typeof bdf === 'string' ? [{ bdf, state: entry['state'] }] : [];
-      });
-      if (entries.length === functions.length) return { configAddress, functions: entries };
+      return {
+        configAddress,
+        functions: functions.map((entry: unknown) => (isRecord(entry) ? entry['state'] : undefined)),
+      };
     }
   }
   throw new VpciError(

@@ -1,12 +1,13 @@
-import { type ByteRange, createFunction } from '../function/index.ts';
+import { type BarOptions, type ByteRange, createFunction, createRootPort } from '../function/index.ts';
 import { type DumpedFunction, parseDump } from '../inspect/index.ts';
 import { formatBdf } from '../pci/bdf.ts';
 import { createEndpointState } from '../pci/endpoint.ts';
+import { PRIMARY_BUS_NUMBER } from '../pci/header.ts';
 import type { PasidFeature } from '../pci/pasid.ts';
 import { DEFAULT_ECAM_BASE, PciSegment } from '../segment/index.ts';
 import { PhysicalRecorder } from './physical-recorder.ts';
 import { TraceError } from './trace-error.ts';
-import type { TraceLine } from './trace-line.ts';
+import { TraceLine } from './trace-line.ts';
 import type { TraceAnswer, TraceOps, TraceSurroundings } from './trace-op.ts';
 import type { TraceWorld } from './trace-world.ts';
 
@@ -14,6 +15,7 @@ import type { TraceWorld } from './trace-world.ts';
 export const FUNCTION_OPS: TraceOps = [
   ['segment', segment],
   ['function', addFunction],
+  ['rootPort', rootPort],
   ['endpoint', endpoint],
   ['remove', remove],
   ['reset', reset],
@@ -40,6 +42,8 @@ function addFunction(line: TraceLine, world: TraceWorld, surroundings: TraceSurr
     pri: line.optionalFlag('pri'),
     present: line.choice('present', ['as-is', 'endpoint', 'rciep'], 'as-is'),
     passthroughRanges: passthroughRanges(line),
+    bars: bars(line),
+    rom: line.optionalNumber('rom', 0, 0xffffffff),
   });
   world.addFunction(rid, fn, physical);
   return { offset: fn.pasid?.offset ?? null, findings: fn.findings };
@@ -96,6 +100,30 @@ function passthroughRanges(line: TraceLine): ByteRange[] {
     const [start, end]: unknown[] = entry;
     return [line.entry('passthrough', start, 0, 0x1000), line.entry('passthrough', end, 0, 0x1000)];
   });
+}
+
+function bars(line: TraceLine): BarOptions[] | undefined {
+  if (!line.has('bars')) return undefined;
+  return line.list('bars').map((entry) => {
+    const bar = TraceLine.nestedOf('function.bars', entry);
+    return {
+      index: bar.number('index', 0, 5),
+      size: Number(bar.wide('size')),
+      kind: bar.has('kind') ? bar.choice('kind', ['memory32', 'memory64', 'io']) : undefined,
+      prefetchable: bar.optionalFlag('prefetchable'),
+    };
+  });
+}
+
+function rootPort(line: TraceLine, world: TraceWorld): TraceAnswer {
+  const rid = line.bdf();
+  const secondary = line.number('secondary', 1, 0xff);
+  const subordinate = line.number('subordinate', 1, 0xff, secondary);
+  const port = createRootPort();
+  world.addPort(rid, port);
+  // As a guest's firmware does it.
+  port.write(PRIMARY_BUS_NUMBER, 4, (rid >>> 8) | (secondary << 8) | (subordinate << 16));
+  return undefined;
 }
 
 function endpoint(line: TraceLine, world: TraceWorld): TraceAnswer {

@@ -33,6 +33,12 @@ export class TraceLine {
     return new TraceLine(op, value);
   }
 
+  /** An object inside a line, read the same way; `what` names it in messages. @throws TraceError `bad-field`. */
+  static nestedOf(what: string, value: unknown): TraceLine {
+    if (!isJson(value)) throw new TraceError('bad-field', `"${what}" takes objects`);
+    return new TraceLine(what, value);
+  }
+
   /** True when the field is there and not null. */
   has(name: string): boolean {
     return this.#fields[name] !== undefined && this.#fields[name] !== null;

@@ -1,4 +1,4 @@
-import type { PciFunction } from '../function/index.ts';
+import type { FunctionEvents, PciFunction } from '../function/index.ts';
 import { formatBdf } from '../pci/bdf.ts';
 import { createEndpointState, type Endpoint, type EndpointState } from '../pci/endpoint.ts';
 import { PciSegment } from '../segment/index.ts';
@@ -22,6 +22,21 @@ interface PlacedFunction {
   readonly physical: PhysicalRecorder;
 }
 
+/** Events of functions whose fields a trace shows as they are. */
+const PLAIN_EVENTS = [
+  'pasid-control',
+  'ats-control',
+  'pri-control',
+  'reset',
+  'command',
+  'power-state',
+  'intx',
+  'finding',
+  'host-write',
+  'rid',
+  'slot-control',
+] as const;
+
 /** PASID width of an endpoint that nothing was said about. */
 const UNDECLARED_WIDTH = 20;
 
@@ -30,29 +45,32 @@ export class TraceWorld {
   segment: PciSegment = new PciSegment();
 
   readonly #functions = new Map<number, PlacedFunction>();
+  readonly #ports = new Map<number, PciFunction>();
   readonly #endpoints = new Map<number, EndpointState>();
   readonly #units = new Map<string, Unit>();
   readonly #snapshots = new Map<string, unknown>();
   #events: TraceEvent[] = [];
 
-  /** Another segment; the functions move into it. */
+  /** Another segment; ports and functions move into it. */
   replaceSegment(segment: PciSegment): void {
-    for (const [rid, { fn }] of this.#functions) {
-      this.segment.remove(rid);
-      segment.add(rid, fn, this.unitFor(rid) ?? null);
-    }
+    for (const { fn } of this.#functions.values()) this.segment.remove(fn);
+    for (const [rid, port] of this.#ports) segment.add(rid, this.segment.remove(port), null);
     this.segment = segment;
+    for (const [rid, { fn }] of this.#functions) this.#place(rid, fn);
+  }
+
+  /** Places a root port at `rid`; functions added later on its secondary bus stand behind it. */
+  addPort(rid: number, port: PciFunction): void {
+    this.segment.add(rid, port, null);
+    this.#ports.set(rid, port);
+    this.#listen(rid, port);
   }
 
   /** Places `fn`, whose physical side is `physical`, at `rid`. */
   addFunction(rid: number, fn: PciFunction, physical: PhysicalRecorder): void {
-    this.segment.add(rid, fn, this.unitFor(rid) ?? null);
+    this.#place(rid, fn);
     this.#functions.set(rid, { fn, physical });
-    const bdf = formatBdf(rid);
-    fn.on('pasid-control', (event) => this.note({ type: 'pasid-control', bdf, ...event }));
-    fn.on('reset', (event) => this.note({ type: 'reset', bdf, ...event }));
-    fn.on('host-write', (event) => this.note({ type: 'host-write', bdf, ...event }));
-    fn.on('finding', (event) => this.note({ type: 'finding', bdf, ...event }));
+    this.#listen(rid, fn);
   }
 
   /** The function at `rid`. @throws TraceError `no-function`. */
@@ -65,8 +83,7 @@ export class TraceWorld {
 
   /** Takes the function at `rid` away. @throws TraceError `no-function`. */
   removeFunction(rid: number): void {
-    this.function(rid);
-    this.segment.remove(rid);
+    this.segment.remove(this.function(rid).fn);
     this.#functions.delete(rid);
   }
 
@@ -173,12 +190,39 @@ export class TraceWorld {
     for (const [unit, saved] of state.units) this.unit(unit).restoreState(saved);
   }
 
+  /** Behind the port whose secondary bus `rid` is on, else at the fixed address. */
+  #place(rid: number, fn: PciFunction): void {
+    const iommu = this.unitFor(rid) ?? null;
+    const port = [...this.#ports.values()].find(
+      (one) => one.port?.secondary === rid >>> 8 && (rid & 0xf8) === 0,
+    );
+    if (port === undefined) this.segment.add(rid, fn, iommu);
+    else this.segment.plug(port, fn, { fn: rid & 7, iommu });
+  }
+
+  #listen(rid: number, fn: PciFunction): void {
+    const bdf = formatBdf(rid);
+    const pass = (event: keyof FunctionEvents): void => {
+      fn.on(event, (fields: object) => this.note({ type: event, bdf, ...fields }));
+    };
+    for (const event of PLAIN_EVENTS) pass(event);
+    fn.on('bar', ({ address, size, ...bar }) =>
+      this.note({ type: 'bar', bdf, ...bar, address: hexOf(address), size: hexOf(size) }),
+    );
+    fn.on('msi', ({ address, ...message }) =>
+      this.note({ type: 'msi', bdf, ...message, address: hexOf(address) }),
+    );
+    fn.on('msi-route', ({ address, ...route }) =>
+      this.note({ type: 'msi-route', bdf, ...route, address: hexOf(address) }),
+    );
+  }
+
   /** Runs `change` while nothing is attached, then attaches everything to the units there are then. */
   #withoutUnits(change: () => void): void {
-    for (const rid of this.#functions.keys()) this.segment.remove(rid);
+    for (const { fn } of this.#functions.values()) this.segment.remove(fn);
     for (const [rid, state] of this.#endpoints) this.unitFor(rid)?.detachEndpoint(state);
     change();
-    for (const [rid, { fn }] of this.#functions) this.segment.add(rid, fn, this.unitFor(rid) ?? null);
+    for (const [rid, { fn }] of this.#functions) this.#place(rid, fn);
     for (const [rid, state] of this.#endpoints) this.unitFor(rid)?.attachEndpoint(state);
   }
 }

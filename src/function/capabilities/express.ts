@@ -1,6 +1,7 @@
 import type { WriteHook } from '../../config/index.ts';
 import * as exp from '../../pci/express.ts';
 import type { FunctionHooks } from '../function-hooks.ts';
+import * as slot from '../port/slot-registers.ts';
 import { type CapabilityRules, holds, type Place, type RulesContext } from './capability-rules.ts';
 
 /** Device Control bits that only latch: error reporting, sizes and tags are the host's to set on the real link. */
@@ -42,7 +43,31 @@ export const defineExpress: CapabilityRules = (context, place) => {
     });
     if (physical) builder.forwardBits(control2, 2, FORWARDED_2);
   }
+  if (!physical) definePortControls(context, place);
 };
+
+/** Link, slot and root registers of an emulated port (PCIe 7.5.3.7 to 7.5.3.14); an endpoint has a link only. */
+function definePortControls({ builder, image }: RulesContext, place: Place): void {
+  const { offset } = place;
+  const capabilities = image.read(offset + exp.EXP_CAPABILITIES, 2);
+  const type = (capabilities & exp.EXP_DEVICE_PORT_TYPE) >>> exp.EXP_DEVICE_PORT_TYPE_SHIFT;
+  if (type !== exp.DEVICE_TYPE_RC_INTEGRATED_ENDPOINT) {
+    builder.register(offset + exp.EXP_LINK_CONTROL, 2, { rw: exp.EXP_LINK_CONTROL_RW });
+  }
+  if ((capabilities & exp.EXP_SLOT_IMPLEMENTED) !== 0 && holds(place, exp.EXP_SLOT_CONTROL, 4)) {
+    builder.register(offset + exp.EXP_SLOT_CONTROL, 2, {
+      value: slot.CONTROL_INDICATORS_OFF,
+      rw: slot.CONTROL_RW,
+      reset: slot.CONTROL_INDICATORS_OFF,
+      onWrite: onSlotControl,
+    });
+    builder.register(offset + exp.EXP_SLOT_STATUS, 2, { rw1c: slot.STATUS_RW1C });
+  }
+  if (type === exp.DEVICE_TYPE_ROOT_PORT && holds(place, exp.EXP_ROOT_STATUS, 4)) {
+    builder.register(offset + exp.EXP_ROOT_CONTROL, 2, { rw: exp.EXP_ROOT_CONTROL_RW });
+    builder.register(offset + exp.EXP_ROOT_STATUS, 4, { rw1c: exp.EXP_ROOT_STATUS_RW1C });
+  }
+}
 
 /**
  * What a shown PASID needs in Device Capabilities 2 (PCIe 7.5.3.15): End-End TLP Prefix and Extended Fmt
@@ -83,4 +108,8 @@ export function presentAs({ builder }: RulesContext, place: Place, type: number)
 
 const onDeviceControl: WriteHook<FunctionHooks> = (target, _offset, _before, _after, written) => {
   if ((written & exp.EXP_INITIATE_FUNCTION_LEVEL_RESET) !== 0) target.initiateReset('flr');
+};
+
+const onSlotControl: WriteHook<FunctionHooks> = (target, _offset, before, after) => {
+  target.slotControlWritten(before & 0xffff, after & 0xffff);
 };

@@ -1,3 +1,5 @@
+import type { WriteHook } from '../../config/index.ts';
+import type { FunctionHooks } from '../function-hooks.ts';
 import { type CapabilityRules, holds } from './capability-rules.ts';
 
 /** MSI Message Control, 16 bits (PCIe 7.7.1.2). */
@@ -19,10 +21,11 @@ export const defineMsi: CapabilityRules = ({ builder, image }, place) => {
   builder.register(offset + MSI_CONTROL, 2, {
     value: control,
     rw: MSI_ENABLE | MSI_MULTIPLE_MESSAGE_ENABLE | (extendedData ? EXTENDED_MESSAGE_DATA_ENABLE : 0),
+    onWrite,
   });
   const latch = (register: number, size: number, rw: number): void => {
     if (holds(place, register, size))
-      builder.register(offset + register, size, { value: image.read(offset + register, size), rw });
+      builder.register(offset + register, size, { value: image.read(offset + register, size), rw, onWrite });
   };
   latch(4, 4, 0xfffffffc);
   if (wide) latch(8, 4, 0xffffffff);
@@ -34,3 +37,5 @@ export const defineMsi: CapabilityRules = ({ builder, image }, place) => {
     latch(data + 8, 4, 0);
   }
 };
+
+const onWrite: WriteHook<FunctionHooks> = (target) => target.msiWritten();

@@ -1,8 +1,17 @@
-import { type CapabilityRules, holds } from './capability-rules.ts';
+import type { WriteHook } from '../../config/index.ts';
+import type { FunctionHooks } from '../function-hooks.ts';
+import { CAP_POWER_MANAGEMENT } from '../../pci/capability-ids.ts';
+import type { ConfigSpace } from '../../pci/config-space.ts';
+import { type CapabilityRules, holds, type Place } from './capability-rules.ts';
 
 /** Power Management Control/Status, 16 bits (PCIe 7.5.2.2). */
 export const PM_CONTROL_STATUS = 0x04;
 export const PM_POWER_STATE = 0x0003;
+/** Power Management Capabilities, 16 bits (PCIe 7.5.2.1). */
+const PM_CAPABILITIES = 0x02;
+const D1_SUPPORT = 0x0200;
+const D2_SUPPORT = 0x0400;
+const NO_SOFT_RESET = 0x0008;
 const PME_ENABLE = 0x0100;
 const PME_STATUS = 0x8000;
 
@@ -15,5 +24,44 @@ export const definePowerManagement: CapabilityRules = ({ builder, image }, place
     virtual: PM_POWER_STATE | PME_ENABLE | PME_STATUS,
     rw: PM_POWER_STATE | PME_ENABLE,
     rw1c: PME_STATUS,
+    sticky: PME_ENABLE | PME_STATUS,
+    onWrite,
   });
 };
+
+const onWrite: WriteHook<FunctionHooks> = (target, offset, before, after) => {
+  if (before !== after) target.powerStateWritten(offset, before & PM_POWER_STATE, after & PM_POWER_STATE);
+};
+
+/** What a function's power management can do. */
+export interface PowerCapability {
+  /** Config-space offset of PMCSR. */
+  readonly controlStatus: number;
+  /** Power states that exist: D0 and D3hot always. */
+  readonly states: readonly number[];
+  /** No_Soft_Reset: the function keeps its state when it comes back from D3hot. */
+  readonly keepsStateInD3: boolean;
+}
+
+/** Power management of a function that shows `capabilities`; `image` has the read-only registers. */
+export function powerCapability(
+  capabilities: readonly (Place & { readonly id: number })[],
+  image: ConfigSpace,
+): PowerCapability | undefined {
+  const found = capabilities.find(
+    (one) => one.id === CAP_POWER_MANAGEMENT && holds(one, PM_CONTROL_STATUS, 2),
+  );
+  if (found === undefined) return undefined;
+  const supported = image.read(found.offset + PM_CAPABILITIES, 2);
+  const controlStatus = found.offset + PM_CONTROL_STATUS;
+  return {
+    controlStatus,
+    states: [
+      0,
+      ...((supported & D1_SUPPORT) === 0 ? [] : [1]),
+      ...((supported & D2_SUPPORT) === 0 ? [] : [2]),
+      3,
+    ],
+    keepsStateInD3: (image.read(controlStatus, 2) & NO_SOFT_RESET) !== 0,
+  };
+}

@@ -1,0 +1,81 @@
+import * as reg from '../pci/header.ts';
+import { type Bar, type BarKind, barOffset, ROM_BAR } from './bars.ts';
+
+/** Where a BAR decodes now. */
+export interface DecodedBar {
+  /** 0..5, or 6 for the expansion ROM. */
+  readonly index: number;
+  readonly kind: BarKind;
+  readonly prefetchable: boolean;
+  /** Bytes. */
+  readonly size: number;
+  /** Guest-physical address, or I/O port for an `io` BAR; what the register holds, while disabled. */
+  readonly address: number;
+  /** The function claims accesses to the address. */
+  readonly enabled: boolean;
+}
+
+/** Addresses are exact numbers below this. */
+const ADDRESS_LIMIT = 2 ** 53;
+
+/** Keeps track of where a function's BARs decode, and says what changed. */
+export class BarDecoder {
+  readonly bars: readonly Bar[];
+  readonly #peek: (offset: number) => number;
+  // Where each BAR decoded when last looked; -1 for nowhere.
+  readonly #decoded: Float64Array;
+
+  constructor(bars: readonly Bar[], peek: (offset: number) => number) {
+    this.bars = bars;
+    this.#peek = peek;
+    this.#decoded = new Float64Array(bars.length).fill(-1);
+  }
+
+  /** Looks again. `changed` is called for each BAR that decodes elsewhere, starts or stops; true when there is one. */
+  refresh(powered: boolean, changed: (bar: DecodedBar) => void): boolean {
+    let any = false;
+    const command = powered ? this.#peek(reg.COMMAND) : 0;
+    for (const [i, bar] of this.bars.entries()) {
+      const address = this.#address(bar);
+      const now = this.#isEnabled(bar, command) && isUsable(bar, address) ? address : -1;
+      if (now === this.#decoded[i]) continue;
+      this.#decoded[i] = now;
+      any = true;
+      changed(describe(bar, address, now !== -1));
+    }
+    return any;
+  }
+
+  /** Every BAR as it decoded when last looked. */
+  decoded(): DecodedBar[] {
+    return this.bars.map((bar, i) => describe(bar, this.#address(bar), this.#decoded[i] !== -1));
+  }
+
+  #address({ index, kind }: Bar): number {
+    const register = barOffset(index);
+    const low = this.#peek(register);
+    if (index === ROM_BAR) return (low & ~0x7ff) >>> 0;
+    if (kind === 'io') return (low & ~0x3) >>> 0;
+    const high = kind === 'memory64' ? this.#peek(register + 4) >>> 0 : 0;
+    return high * 2 ** 32 + ((low & ~0xf) >>> 0);
+  }
+
+  #isEnabled({ index, kind }: Bar, command: number): boolean {
+    if (kind === 'io') return (command & reg.COMMAND_IO_SPACE_ENABLE) !== 0;
+    if ((command & reg.COMMAND_MEMORY_SPACE_ENABLE) === 0) return false;
+    return index !== ROM_BAR || (this.#peek(reg.EXPANSION_ROM_BASE_ADDRESS) & reg.EXPANSION_ROM_ENABLE) !== 0;
+  }
+}
+
+/**
+ * An unprogrammed BAR (0) and one that holds the all-ones of the sizing protocol claim nothing, though a guest may
+ * leave decoding on meanwhile.
+ */
+function isUsable({ kind, size }: Bar, address: number): boolean {
+  const end = kind === 'io' ? 2 ** 16 : kind === 'memory32' ? 2 ** 32 : ADDRESS_LIMIT;
+  return address !== 0 && address + size < end;
+}
+
+function describe({ index, kind, prefetchable, size }: Bar, address: number, enabled: boolean): DecodedBar {
+  return { index, kind, prefetchable, size, address, enabled };
+}

@@ -1,0 +1,12 @@
+import type { WriteHook } from '../config/index.ts';
+import type { FunctionHooks } from './function-hooks.ts';
+
+/** Write hooks of the header; module-level, so that functions can share a layout. */
+export const onBarWrite: WriteHook<FunctionHooks> = (target, _offset, before, after) => {
+  if (before !== after) target.decodeChanged();
+};
+
+/** Command shares its dword with Status, whose bits are no matter of decoding. */
+export const onCommandWrite: WriteHook<FunctionHooks> = (target, _offset, before, after) => {
+  if (((before ^ after) & 0xffff) !== 0) target.commandChanged();
+};

@@ -1,0 +1,117 @@
+import { CAP_MSI, CAP_MSI_X } from '../../pci/capability-ids.ts';
+import * as reg from '../../pci/header.ts';
+import type { Place } from '../capabilities/index.ts';
+import type { MessageSink, RegisterFile } from './interrupt-types.ts';
+import { Msi, msiLength } from './msi.ts';
+import { MsiX, type MsiXState } from './msi-x.ts';
+
+/** Hears the level of the function's interrupt pin as the bus sees it. */
+export type PinListener = (pin: number, asserted: boolean) => void;
+
+/** What `saveState` keeps of interrupts. */
+export interface InterruptState {
+  /** The level that the device drives. */
+  readonly level: boolean;
+  /** Pending Bits of MSI. */
+  readonly msiPending: number;
+  readonly msiX: MsiXState | null;
+}
+
+/** The three ways in which a function interrupts: INTx, MSI and MSI-X (PCIe 6.1). */
+export class FunctionInterrupts {
+  readonly msi: Msi | undefined;
+  readonly msiX: MsiX | undefined;
+
+  readonly #registers: RegisterFile;
+  readonly #onPin: PinListener;
+  #asserted = false;
+
+  /** `capabilities`: the standard chain the guest sees. */
+  constructor(
+    capabilities: readonly (Place & { readonly id: number })[],
+    registers: RegisterFile,
+    readPowerOn: (offset: number) => number,
+    messages: MessageSink,
+    onPin: PinListener,
+  ) {
+    this.#registers = registers;
+    this.#onPin = onPin;
+    // A clipped structure has no registers to go by.
+    const msi = capabilities.find(
+      (one) => one.id === CAP_MSI && one.length >= msiLength(readPowerOn(one.offset) >>> 16),
+    );
+    const msiX = capabilities.find((one) => one.id === CAP_MSI_X && one.length >= 12);
+    this.msi = msi === undefined ? undefined : new Msi(msi.offset, registers, messages);
+    if (msiX === undefined) return;
+    const { offset } = msiX;
+    const control = readPowerOn(offset) >>> 16;
+    this.msiX = new MsiX(
+      offset,
+      control,
+      readPowerOn(offset + 4),
+      readPowerOn(offset + 8),
+      registers,
+      messages,
+    );
+  }
+
+  /** The device drives its interrupt line; only a function with a pin that uses no messages gets through. */
+  setLevel(level: boolean): void {
+    const bit = reg.STATUS_INTERRUPT << 16;
+    this.#registers.poke(reg.COMMAND, bit, level ? bit : 0);
+    this.settlePin();
+  }
+
+  /** Something that decides about the pin changed: its level, Interrupt Disable, or the use of messages. */
+  settlePin(): void {
+    const word = this.#registers.peek(reg.COMMAND);
+    const pin = this.pin;
+    const level = ((word >>> 16) & reg.STATUS_INTERRUPT) !== 0;
+    const silenced = (word & reg.COMMAND_INTERRUPT_DISABLE) !== 0 || this.usesMessages;
+    const asserted = level && pin !== 0 && !silenced;
+    if (asserted === this.#asserted) return;
+    this.#asserted = asserted;
+    this.#onPin(pin, asserted);
+  }
+
+  /** Interrupt Pin: 1..4 for INTA..INTD, 0 for none. */
+  get pin(): number {
+    const pin = (this.#registers.peek(reg.INTERRUPT_LINE) >>> 8) & 0xff;
+    return pin <= 4 ? pin : 0;
+  }
+
+  /** The pin is asserted, as the bus sees it. */
+  get asserted(): boolean {
+    return this.#asserted;
+  }
+
+  /** MSI or MSI-X is enabled, so the pin must be silent (PCIe 6.1.4.4). */
+  get usesMessages(): boolean {
+    return this.msi?.enabled === true || this.msiX?.enabled === true;
+  }
+
+  /** Sends vector `vector` by the mechanism in use; false when none is, or the vector does not exist. */
+  trigger(vector: number): boolean {
+    if (this.msiX?.enabled === true) return this.msiX.trigger(vector);
+    return this.msi?.trigger(vector) ?? false;
+  }
+
+  /** After the registers were reset: nothing is pending, no line is driven. */
+  reset(): void {
+    if (this.msi !== undefined) this.msi.pending = 0;
+    this.msiX?.reset();
+    this.setLevel(false);
+  }
+
+  saveState(): InterruptState {
+    const level = ((this.#registers.peek(reg.COMMAND) >>> 16) & reg.STATUS_INTERRUPT) !== 0;
+    return { level, msiPending: this.msi?.pending ?? 0, msiX: this.msiX?.saveState() ?? null };
+  }
+
+  /** After the registers were restored. */
+  restoreState({ level, msiPending, msiX }: InterruptState): void {
+    if (this.msi !== undefined) this.msi.pending = msiPending;
+    if (msiX !== null) this.msiX?.restoreState(msiX);
+    this.setLevel(level);
+  }
+}

@@ -1,0 +1,115 @@
+import { MSI_CONTROL, MSI_ENABLE, MSI_MULTIPLE_MESSAGE_ENABLE } from '../capabilities/msi.ts';
+import type { MessageSink, RegisterFile } from './interrupt-types.ts';
+
+const ADDRESS_64 = 0x0080;
+const PER_VECTOR_MASKING = 0x0100;
+const EXTENDED_MESSAGE_DATA_ENABLE = 0x0400;
+
+/** Bytes of a structure whose Message Control is `control`, as far as {@link Msi} uses it. */
+export function msiLength(control: number): number {
+  const data = (control & ADDRESS_64) === 0 ? 8 : 12;
+  return (control & PER_VECTOR_MASKING) === 0 ? data + 2 : data + 12;
+}
+
+/** The device's side of an MSI capability at `offset` (PCIe 6.1.4): what its registers say, and sending by it. */
+export class Msi {
+  readonly #offset: number;
+  readonly #registers: RegisterFile;
+  readonly #sink: MessageSink;
+
+  constructor(offset: number, registers: RegisterFile, sink: MessageSink) {
+    this.#offset = offset;
+    this.#registers = registers;
+    this.#sink = sink;
+  }
+
+  /** MSI Enable. */
+  get enabled(): boolean {
+    return (this.#control & MSI_ENABLE) !== 0;
+  }
+
+  /** Vectors that the guest allocated, 1..32. */
+  get vectors(): number {
+    return 1 << Math.min(5, (this.#control & MSI_MULTIPLE_MESSAGE_ENABLE) >>> 4);
+  }
+
+  /** Requests an interrupt; a masked vector becomes pending. False when the vector does not exist or MSI is off. */
+  trigger(vector: number): boolean {
+    if (!this.enabled || vector >= this.vectors) return false;
+    if (this.#isMasked(vector)) this.#setPending(this.#pending | (1 << vector));
+    else this.#send(vector);
+    return true;
+  }
+
+  /** The guest wrote the structure: what it unmasked is sent, and everybody who routes vectors is told. */
+  written(): void {
+    if (this.enabled && this.#hasMasks) {
+      const due = this.#pending & ~this.#mask;
+      this.#setPending(this.#pending & this.#mask);
+      for (let vector = 0; vector < this.vectors; vector++)
+        if ((due & (1 << vector)) !== 0) this.#send(vector);
+    }
+    for (let vector = 0; vector < this.vectors; vector++) {
+      const enabled = this.enabled && !this.#isMasked(vector);
+      this.#sink.route('msi', vector, this.#addressLow, this.#addressHigh, this.#dataOf(vector), enabled);
+    }
+  }
+
+  /** Pending Bits, 32 bits. */
+  get pending(): number {
+    return this.#pending >>> 0;
+  }
+
+  /** Puts Pending Bits back: of a saved state, or 0. */
+  set pending(bits: number) {
+    this.#setPending(bits);
+  }
+
+  #send(vector: number): void {
+    this.#sink.send('msi', vector, this.#addressLow, this.#addressHigh, this.#dataOf(vector));
+  }
+
+  /** The low bits of the data are the vector's, as many as were allocated (PCIe 6.1.4.3). */
+  #dataOf(vector: number): number {
+    const register = this.#registers.peek(this.#dataOffset);
+    const wide = (this.#control & EXTENDED_MESSAGE_DATA_ENABLE) !== 0;
+    const data = wide ? register : register & 0xffff;
+    return ((data & ~(this.vectors - 1)) | vector) >>> 0;
+  }
+
+  get #control(): number {
+    return this.#registers.peek(this.#offset) >>> (8 * MSI_CONTROL);
+  }
+
+  get #addressLow(): number {
+    return this.#registers.peek(this.#offset + 4) >>> 0;
+  }
+
+  get #addressHigh(): number {
+    return (this.#control & ADDRESS_64) === 0 ? 0 : this.#registers.peek(this.#offset + 8) >>> 0;
+  }
+
+  get #dataOffset(): number {
+    return this.#offset + ((this.#control & ADDRESS_64) === 0 ? 8 : 12);
+  }
+
+  get #hasMasks(): boolean {
+    return (this.#control & PER_VECTOR_MASKING) !== 0;
+  }
+
+  get #mask(): number {
+    return this.#hasMasks ? this.#registers.peek(this.#dataOffset + 4) : 0;
+  }
+
+  get #pending(): number {
+    return this.#hasMasks ? this.#registers.peek(this.#dataOffset + 8) : 0;
+  }
+
+  #setPending(bits: number): void {
+    if (this.#hasMasks) this.#registers.poke(this.#dataOffset + 8, -1, bits);
+  }
+
+  #isMasked(vector: number): boolean {
+    return (this.#mask & (1 << vector)) !== 0;
+  }
+}

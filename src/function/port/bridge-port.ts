@@ -1,0 +1,133 @@
+import * as exp from '../../pci/express.ts';
+import * as reg from '../../pci/header.ts';
+import type { FunctionImage } from '../function-image.ts';
+import type { RegisterFile } from '../interrupts/interrupt-types.ts';
+import * as port from './port-registers.ts';
+import * as slot from './slot-registers.ts';
+
+/** What a bridge forwards. */
+export type ForwardedKind = 'memory' | 'io';
+
+/** Room for the 64-bit window registers: addresses are exact numbers below 2^53. */
+const UPPER_LIMIT = 2 ** 21;
+
+/** The downstream side of a root port or a switch port: bus numbers, windows and slot. */
+export class BridgePort {
+  /** Device/Port Type, 4 bits. */
+  readonly deviceType: number;
+
+  readonly #registers: RegisterFile;
+  readonly #express: number;
+  readonly #hasSlot: boolean;
+  readonly #interrupt: () => void;
+
+  /** `express`: offset of the PCI Express Capability; `interrupt` sends the port's own interrupt. */
+  constructor(
+    deviceType: number,
+    hasSlot: boolean,
+    express: number,
+    registers: RegisterFile,
+    interrupt: () => void,
+  ) {
+    this.deviceType = deviceType;
+    this.#hasSlot = hasSlot;
+    this.#express = express;
+    this.#registers = registers;
+    this.#interrupt = interrupt;
+  }
+
+  /** Secondary Bus Number as the guest programmed it; 0 before it did. */
+  get secondary(): number {
+    return (this.#registers.peek(reg.PRIMARY_BUS_NUMBER) >>> 8) & 0xff;
+  }
+
+  /** Subordinate Bus Number as the guest programmed it. */
+  get subordinate(): number {
+    return (this.#registers.peek(reg.PRIMARY_BUS_NUMBER) >>> 16) & 0xff;
+  }
+
+  /** True when the port passes an access to all of [`address`, `address + size`) on downstream. */
+  forwards(kind: ForwardedKind, address: number, size: number): boolean {
+    const command = this.#registers.peek(reg.COMMAND);
+    const last = address + size - 1;
+    if (kind === 'io') {
+      if ((command & reg.COMMAND_IO_SPACE_ENABLE) === 0) return false;
+      const word = this.#registers.peek(port.IO_BASE);
+      return address >= (word & 0xf0) << 8 && last <= (((word >>> 8) & 0xf0) << 8) + 0xfff;
+    }
+    if ((command & reg.COMMAND_MEMORY_SPACE_ENABLE) === 0) return false;
+    return (
+      this.#window(port.MEMORY_BASE, 0, 0, address, last) ||
+      this.#window(
+        port.PREFETCHABLE_BASE,
+        this.#registers.peek(port.PREFETCHABLE_BASE_UPPER) >>> 0,
+        this.#registers.peek(port.PREFETCHABLE_LIMIT_UPPER) >>> 0,
+        address,
+        last,
+      )
+    );
+  }
+
+  /**
+   * A function was put into the slot, or taken out. Presence and link state follow; `announce`: as a hot-plug, with
+   * the change bits and the interrupt that the guest enabled (PCIe 6.7.3).
+   */
+  setPresence(present: boolean, announce: boolean): void {
+    const link = this.#express + exp.EXP_LINK_CONTROL;
+    const active = slot.LINK_STATUS_DATA_LINK_LAYER_ACTIVE << 16;
+    this.#registers.poke(link, active, present ? active : 0);
+    if (!this.#hasSlot) return;
+    const control = this.#express + exp.EXP_SLOT_CONTROL;
+    const detect = slot.STATUS_PRESENCE_DETECT_STATE << 16;
+    this.#registers.poke(control, detect, present ? detect : 0);
+    if (!announce) return;
+    this.#raise(slot.STATUS_PRESENCE_DETECT_CHANGED | slot.STATUS_DATA_LINK_LAYER_STATE_CHANGED);
+  }
+
+  /** Somebody pressed the attention button: the guest is asked to power the slot up or down. */
+  pressAttentionButton(): void {
+    if (this.#hasSlot) this.#raise(slot.STATUS_ATTENTION_BUTTON_PRESSED);
+  }
+
+  /** Slot Control, 16 bits. */
+  get slotControl(): number {
+    return this.#registers.peek(this.#express + exp.EXP_SLOT_CONTROL) & 0xffff;
+  }
+
+  /** A change that the guest wants to be interrupted for waits in Slot Status (PCIe 6.7.3.4). */
+  get interruptPending(): boolean {
+    if (!this.#hasSlot) return false;
+    const word = this.#registers.peek(this.#express + exp.EXP_SLOT_CONTROL);
+    if ((word & slot.CONTROL_HOT_PLUG_INTERRUPT_ENABLE) === 0) return false;
+    const status = word >>> 16;
+    // The enables have the positions of the status bits, but for the link state's.
+    const linkChanged =
+      (word & slot.CONTROL_DATA_LINK_LAYER_STATE_CHANGED_ENABLE) !== 0 &&
+      (status & slot.STATUS_DATA_LINK_LAYER_STATE_CHANGED) !== 0;
+    return linkChanged || (word & status & slot.STATUS_WITH_ENABLES) !== 0;
+  }
+
+  #raise(status: number): void {
+    this.#registers.poke(this.#express + exp.EXP_SLOT_CONTROL, status << 16, status << 16);
+    if (this.interruptPending) this.#interrupt();
+  }
+
+  #window(register: number, baseUpper: number, limitUpper: number, address: number, last: number): boolean {
+    if (baseUpper >= UPPER_LIMIT || limitUpper >= UPPER_LIMIT) return false;
+    const word = this.#registers.peek(register);
+    const base = baseUpper * 2 ** 32 + (((word & 0xfff0) << 16) >>> 0);
+    const limit = limitUpper * 2 ** 32 + ((word & 0xfff00000) >>> 0) + 0xfffff;
+    return address >= base && last <= limit;
+  }
+}
+
+/** The downstream side of `image`, when it is an emulated bridge. */
+export function bridgePort(
+  { headerLayout, physical, express, space }: FunctionImage,
+  registers: RegisterFile,
+  interrupt: () => void,
+): BridgePort | undefined {
+  if (headerLayout !== 1 || physical !== undefined || express === undefined) return undefined;
+  const hasSlot = (space.read(express.offset + exp.EXP_CAPABILITIES, 2) & exp.EXP_SLOT_IMPLEMENTED) !== 0;
+  return new BridgePort(express.deviceType, hasSlot, express.offset, registers, interrupt);
+}

@@ -1,0 +1,117 @@
+import type { BridgePort, PciFunction } from '../function/index.ts';
+import { DEVICE_TYPE_UPSTREAM_PORT } from '../pci/express.ts';
+
+/** A function's fixed place behind a port: device and function number. */
+export interface Plug {
+  readonly port: PciFunction;
+  /** 0..31; 0 unless the port is the upstream port of a switch. */
+  readonly device: number;
+  /** 0..7. */
+  readonly fn: number;
+}
+
+/**
+ * Where functions hang: at fixed requester IDs, or under (port, device, function). The requester ID of the latter
+ * follows from the bus numbers that the guest programs, and a function is out of reach while they lead nowhere.
+ */
+export class Topology {
+  readonly #fixed = new Map<number, PciFunction>();
+  readonly #plugs = new Map<PciFunction, Plug>();
+
+  addFixed(rid: number, fn: PciFunction): void {
+    this.#fixed.set(rid, fn);
+  }
+
+  addPlugged(plug: Plug, fn: PciFunction): void {
+    this.#plugs.set(fn, plug);
+  }
+
+  /** Forgets `fn`. */
+  delete(fn: PciFunction): void {
+    if (this.#plugs.delete(fn)) return;
+    this.#fixed.delete(fn.endpointState.rid);
+  }
+
+  /** True when `fn` is in this topology. */
+  has(fn: PciFunction): boolean {
+    return this.#plugs.has(fn) || this.#fixed.get(fn.endpointState.rid) === fn;
+  }
+
+  /** Every function, those out of reach included, in no particular order. */
+  *all(): Generator<PciFunction> {
+    yield* this.#fixed.values();
+    yield* this.#plugs.keys();
+  }
+
+  /** Where `fn` is plugged; undefined when it has a fixed requester ID. */
+  plugOf(fn: PciFunction): Plug | undefined {
+    return this.#plugs.get(fn);
+  }
+
+  /** What is plugged behind `port`. */
+  behind(port: PciFunction): PciFunction[] {
+    return [...this.#plugs].filter(([, plug]) => plug.port === port).map(([fn]) => fn);
+  }
+
+  /** The ports above `fn`, the nearest first. */
+  *above(fn: PciFunction): Generator<PciFunction> {
+    for (let plug = this.#plugs.get(fn); plug !== undefined; plug = this.#plugs.get(plug.port))
+      yield plug.port;
+  }
+
+  /** Functions with the same bus and device number as `fn`, itself included. */
+  slotOf(fn: PciFunction): PciFunction[] {
+    const plug = this.#plugs.get(fn);
+    if (plug !== undefined) {
+      return this.behind(plug.port).filter((one) => this.#plugs.get(one)?.device === plug.device);
+    }
+    const first = fn.endpointState.rid & ~7;
+    const slot: PciFunction[] = [];
+    for (let rid = first; rid < first + 8; rid++) {
+      const one = this.#fixed.get(rid);
+      if (one !== undefined) slot.push(one);
+    }
+    return slot;
+  }
+
+  /** The requester ID of every plugged function, as the bus numbers are now; -1 for those out of reach. */
+  requesterIds(): Map<PciFunction, number> {
+    const rids = new Map<PciFunction, number>();
+    for (const fn of this.#plugs.keys()) rids.set(fn, -1);
+    if (rids.size === 0) return rids;
+    const taken = new Set(this.#fixed.keys());
+    for (const [rid, fn] of this.#fixed) {
+      if (fn.port !== undefined) this.#number(fn, fn.port, (rid >>> 8) + 1, 0xff, taken, rids);
+    }
+    return rids;
+  }
+
+  /** Gives what is behind `port` its requester IDs; only buses `first` to `last` reach the port. */
+  #number(
+    port: PciFunction,
+    { secondary, subordinate }: BridgePort,
+    first: number,
+    last: number,
+    taken: Set<number>,
+    rids: Map<PciFunction, number>,
+  ): void {
+    if (secondary < first || secondary > last) return;
+    for (const fn of this.behind(port)) {
+      const plug = this.#plugs.get(fn);
+      if (plug === undefined) continue;
+      const rid = (secondary << 8) | (plug.device << 3) | plug.fn;
+      // A function that stands at a fixed place keeps it.
+      if (taken.has(rid)) continue;
+      taken.add(rid);
+      rids.set(fn, rid);
+      if (fn.port !== undefined) {
+        this.#number(fn, fn.port, secondary + 1, Math.min(last, subordinate), taken, rids);
+      }
+    }
+  }
+}
+
+/** Device numbers that exist behind `port`: a link has device 0 only, a switch one for each downstream port. */
+export function lastDeviceBehind({ deviceType }: BridgePort): number {
+  return deviceType === DEVICE_TYPE_UPSTREAM_PORT ? 31 : 0;
+}
