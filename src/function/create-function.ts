@@ -30,11 +30,12 @@ function passThrough(options: PassthroughOptions): PciFunction {
   if (vendorId !== undefined) checkId(vendorId, 16, 'vendorId');
   if (deviceId !== undefined) checkId(deviceId, 16, 'deviceId');
   const physical = toConfigSpace(options.physical);
-  const image = readFunctionImage(physical, physical, options.rawConfig);
+  const image = readFunctionImage(physical, true, options.rawConfig);
   checkPassthroughRanges(passthroughRanges, image.space.size, image.physicalPasid);
   const { bars, rom, commandOnes = 0 } = options;
   return new PciFunction({
     ...options,
+    physical,
     image,
     passthroughRanges,
     header: { vendorId, deviceId, commandOnes },
@@ -45,9 +46,10 @@ function passThrough(options: PassthroughOptions): PciFunction {
 
 function emulate(options: EmulatedOptions): PciFunction {
   const { space, writable } = emulatedImage(options);
-  const image = readFunctionImage(space, undefined, undefined);
+  const image = readFunctionImage(space, false, undefined);
   return new PciFunction({
     ...options,
+    physical: undefined,
     image,
     passthroughRanges: [],
     header: { vendorId: undefined, deviceId: undefined, commandOnes: options.commandOnes ?? 0 },

@@ -36,10 +36,14 @@ export interface PhysicalPasid {
 
 /** Everything that is read from a function's registers once, before the guest sees it. */
 export interface FunctionImage {
+  /** A number of its own, for caches. */
+  readonly id: number;
   /** A copy of the registers; its size is that of the guest's space: 256 or 4096 bytes. */
   readonly space: ByteConfigSpace;
-  /** The real registers, when there are any. */
-  readonly physical: ConfigSpace | undefined;
+  /** Bytes that there were to read; the rest of `space` is 0. */
+  readonly readSize: number;
+  /** The registers are a real function's, so that what has no rule of its own is read there. */
+  readonly isPhysical: boolean;
   readonly standard: CapabilityChain;
   readonly extended: CapabilityChain;
   readonly express: ExpressFacts | undefined;
@@ -50,6 +54,11 @@ export interface FunctionImage {
   readonly physicalPasid: PhysicalPasid | undefined;
 }
 
+/** Images in use lately. Functions of the same make, such as the VFs of a device, share one and all that follows. */
+const IMAGES_KEPT = 64;
+const images: FunctionImage[] = [];
+let nextId = 0;
+
 /**
  * Reads `source` once and takes it apart. `raw`: the same registers without the host's filter (sysfs `config`),
  * to find a PASID capability that the host hides.
@@ -58,7 +67,7 @@ export interface FunctionImage {
  */
 export function readFunctionImage(
   source: ConfigSpace,
-  physical: ConfigSpace | undefined,
+  isPhysical: boolean,
   raw: Uint8Array | undefined,
 ): FunctionImage {
   if (![64, 128, CONFIG_SPACE_SIZE, EXTENDED_CONFIG_SPACE_SIZE].includes(source.size)) {
@@ -68,22 +77,43 @@ export function readFunctionImage(
     );
   }
   const bytes = new Uint8Array(source.size);
-  for (let offset = 0; offset < source.size; offset += 4) {
-    const word = source.read(offset, 4);
-    for (let i = 0; i < 4; i++) bytes[offset + i] = word >>> (8 * i);
-  }
+  const view = new DataView(bytes.buffer);
+  for (let offset = 0; offset < source.size; offset += 4)
+    view.setUint32(offset, source.read(offset, 4), true);
+  if (raw !== undefined) return takeApart(bytes, isPhysical, raw);
+  const known = images.findIndex(
+    (image) =>
+      image.isPhysical === isPhysical &&
+      image.readSize === bytes.length &&
+      startsWith(image.space.bytes, bytes),
+  );
+  const image = images[known] ?? takeApart(bytes, isPhysical, undefined);
+  if (known !== -1) images.splice(known, 1);
+  images.unshift(image);
+  images.length = Math.min(images.length, IMAGES_KEPT);
+  return image;
+}
+
+function startsWith(bytes: Uint8Array, start: Uint8Array): boolean {
+  for (let i = 0; i < start.length; i++) if (bytes[i] !== start[i]) return false;
+  return true;
+}
+
+function takeApart(bytes: Uint8Array, isPhysical: boolean, raw: Uint8Array | undefined): FunctionImage {
   const read = new ByteConfigSpace(bytes);
   // The walks run over what was read, not over the padding: a 64-byte header has no chain to show.
   const standard = walkCapabilities(read);
   const extended = walkExtendedCapabilities(read, standard);
   const padded = new Uint8Array(
-    source.size > CONFIG_SPACE_SIZE ? EXTENDED_CONFIG_SPACE_SIZE : CONFIG_SPACE_SIZE,
+    bytes.length > CONFIG_SPACE_SIZE ? EXTENDED_CONFIG_SPACE_SIZE : CONFIG_SPACE_SIZE,
   );
   padded.set(bytes);
   const space = new ByteConfigSpace(padded);
   return {
+    id: nextId++,
     space,
-    physical,
+    readSize: bytes.length,
+    isPhysical,
     standard,
     extended,
     express: expressFacts(space, standard),

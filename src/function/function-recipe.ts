@@ -1,3 +1,4 @@
+import type { ConfigSpace } from '../pci/config-space.ts';
 import type { Finding } from '../pci/finding.ts';
 import { VpciError } from '../pci/vpci-error.ts';
 import type { ShownPasid } from './capabilities/index.ts';
@@ -13,6 +14,8 @@ import { reasonAgainstPasid } from './pasid-eligibility.ts';
 /** All that a guest's view is made of; the view is made again when the function meets its vIOMMU. */
 export interface FunctionRecipe extends Omit<CommonOptions, 'bars' | 'rom'> {
   readonly image: FunctionImage;
+  /** The real registers, when there are any. */
+  readonly physical: ConfigSpace | undefined;
   readonly header: HeaderOptions;
   readonly passthroughRanges: readonly ByteRange[];
   /** Undefined: the BARs read as the image has them. */
@@ -25,12 +28,50 @@ interface PasidAnswer {
   readonly findings: readonly Finding[];
 }
 
+/** Views in use lately, by image and by the options that decide them: functions made alike share theirs. */
+const VIEWS_KEPT = 64;
+const views = new Map<string, GuestView>();
+
 /**
  * The guest's view, with `viommuWidth` the PASID width of the vIOMMU (undefined: there is none).
  *
  * @throws VpciError when PASID is asked for and cannot be shown, unless the recipe says to omit it.
  */
 export function functionView(recipe: FunctionRecipe, viommuWidth: number | undefined): GuestView {
+  const key = keyOf(recipe, viommuWidth);
+  const view = views.get(key) ?? makeView(recipe, viommuWidth);
+  // The map keeps its order: what is used goes to the end, what is oldest is dropped.
+  views.delete(key);
+  views.set(key, view);
+  for (const oldest of views.keys()) {
+    if (views.size <= VIEWS_KEPT) break;
+    views.delete(oldest);
+  }
+  return view;
+}
+
+function keyOf(recipe: FunctionRecipe, viommuWidth: number | undefined): string {
+  const { pasid, maxPasidWidth, pasidOffset, control, onPasidRefused, ats, pri, present } = recipe;
+  const { header, passthroughRanges, writable, bars } = recipe;
+  return JSON.stringify([
+    recipe.image.id,
+    [
+      pasid?.width,
+      pasid?.execute,
+      pasid?.privileged,
+      maxPasidWidth,
+      viommuWidth,
+      pasidOffset,
+      control,
+      onPasidRefused,
+    ],
+    [ats, pri, present, header, passthroughRanges],
+    writable.map(({ offset, mask }) => [offset, ...mask]),
+    bars?.map(({ index, size, kind, prefetchable }) => [index, size, kind, prefetchable]),
+  ]);
+}
+
+function makeView(recipe: FunctionRecipe, viommuWidth: number | undefined): GuestView {
   if (recipe.onPasidRefused !== 'omit') return viewWith(recipe, pasidAnswer(recipe, viommuWidth));
   try {
     return viewWith(recipe, pasidAnswer(recipe, viommuWidth));

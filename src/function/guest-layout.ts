@@ -67,7 +67,7 @@ export function buildGuestView(request: ViewRequest): GuestView {
   const plan = planGuestView(request);
   const findings = [...plan.findings];
   const builder = new LayoutBuilder<FunctionHooks>(image.space.size);
-  const context: RulesContext = { builder, image: image.space, physical: image.physical !== undefined };
+  const context: RulesContext = { builder, image: image.space, physical: image.isPhysical };
   findings.push(...defineHeader(context, request, plan.standard.length > 0));
   defineStandardChain(context, plan.standard);
   defineExtendedChain(context, plan.extended, request);
@@ -197,7 +197,7 @@ function allowPassthrough({ builder, physical }: RulesContext, ranges: readonly 
 
 /** Runs of bytes that hold something and read 0 because nothing that the guest sees owns them. */
 function unclaimedData(image: FunctionImage, plan: GuestPlan, ranges: readonly ByteRange[]): Finding[] {
-  if (image.physical === undefined) return [];
+  if (!image.isPhysical) return [];
   const claimed = new Uint8Array(image.space.size);
   for (const { offset, length } of [
     ...plan.standard,

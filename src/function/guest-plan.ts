@@ -138,7 +138,7 @@ function reasonToHide({ image, ats, pri }: PlanRequest, capability: Capability):
       return pri === undefined ? undefined : 'the virtual one, or none, takes its place';
     default:
       // An emulated function shows what its author gave it.
-      return image.physical === undefined ? undefined : HIDDEN.get(capability.id);
+      return image.isPhysical ? HIDDEN.get(capability.id) : undefined;
   }
 }
 

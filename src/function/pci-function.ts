@@ -70,7 +70,7 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
       this.#hooks(),
       layout,
       shadow,
-      image.physical,
+      recipe.physical,
       recipe.buffer ?? new ArrayBuffer(layout.size),
       (offset, size, value) => {
         if (this.hears('host-write')) this.emit('host-write', { offset, size, value });

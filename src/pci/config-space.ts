@@ -18,27 +18,31 @@ export const CONFIG_SPACE_SIZE = 0x100;
 /** Bytes of the configuration space of a PCI Express function (PCIe 7.2). */
 export const EXTENDED_CONFIG_SPACE_SIZE = 0x1000;
 
-/** A {@link ConfigSpace} over bytes in memory: a dump, or an emulated device's registers. */
+/** A {@link ConfigSpace} over bytes in memory: a dump, or an emulated device's registers. Past the end reads all-ones. */
 export class ByteConfigSpace implements ConfigSpace {
   readonly size: number;
   /** The bytes themselves; changed by {@link ByteConfigSpace.write}. */
   readonly bytes: Uint8Array;
 
+  readonly #view: DataView;
+
   /** Keeps `bytes` (it does not copy them). */
   constructor(bytes: Uint8Array) {
     this.bytes = bytes;
     this.size = bytes.length;
+    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   }
 
   read(offset: number, size: number): number {
-    let value = 0;
-    for (let i = size - 1; i >= 0; i--) value = (value << 8) | (this.bytes[offset + i] ?? 0xff);
-    return value >>> 0;
+    if (offset + size > this.size) return size === 4 ? 0xffffffff : size === 2 ? 0xffff : 0xff;
+    if (size === 4) return this.#view.getUint32(offset, true);
+    return size === 2 ? this.#view.getUint16(offset, true) : this.#view.getUint8(offset);
   }
 
   write(offset: number, size: number, value: number): void {
-    for (let i = 0; i < size; i++) {
-      if (offset + i < this.size) this.bytes[offset + i] = value >>> (8 * i);
-    }
+    if (offset + size > this.size) return;
+    if (size === 4) this.#view.setUint32(offset, value, true);
+    else if (size === 2) this.#view.setUint16(offset, value, true);
+    else this.#view.setUint8(offset, value);
   }
 }

@@ -219,7 +219,7 @@ export class PciSegment extends TypedEmitter<SegmentEvents> {
     const offset = address - this.ecamBase;
     if (!(offset >= 0 && offset < this.ecamSize)) return allOnes(size);
     const register = offset & 0xfff;
-    if (register + size > 0x1000) return byBytes(size, (i) => this.ecamRead(address + i, 1));
+    if (register + size > 0x1000) return this.#ecamReadAcross(address, size);
     const fn = this.#functions[offset >>> 12];
     return fn === undefined ? allOnes(size) : fn.read(register, size);
   }
@@ -243,7 +243,7 @@ export class PciSegment extends TypedEmitter<SegmentEvents> {
   pioRead(port: number, size: number): number {
     const lane = port - CONFIG_DATA_PORT;
     if (lane >= 0 && lane < 4) {
-      if (lane + size > 4) return byBytes(size, (i) => this.pioRead(port + i, 1));
+      if (lane + size > 4) return this.#pioReadAcross(port, size);
       if (this.#configAddress >= 0) return allOnes(size);
       const fn = this.#functions[(this.#configAddress >>> 8) & 0xffff];
       return fn === undefined ? allOnes(size) : fn.read((this.#configAddress & 0xfc) + lane, size);
@@ -377,6 +377,19 @@ export class PciSegment extends TypedEmitter<SegmentEvents> {
     return plug?.device === device && plug.fn === number;
   }
 
+  // Methods, not closures: what a closure captures is allocated whenever its function is entered.
+  #ecamReadAcross(address: number, size: number): number {
+    let value = 0;
+    for (let i = size - 1; i >= 0; i--) value = (value << 8) | this.ecamRead(address + i, 1);
+    return value >>> 0;
+  }
+
+  #pioReadAcross(port: number, size: number): number {
+    let value = 0;
+    for (let i = size - 1; i >= 0; i--) value = (value << 8) | this.pioRead(port + i, 1);
+    return value >>> 0;
+  }
+
   #decodeChanged(): void {
     this.#decodeIsStale = true;
     if (this.hears('decode')) this.emit('decode', { windows: this.windows() });
@@ -410,13 +423,6 @@ export class PciSegment extends TypedEmitter<SegmentEvents> {
 
 function allOnes(size: number): number {
   return size === 4 ? 0xffffffff : size === 2 ? 0xffff : 0xff;
-}
-
-/** An access that straddles two owners, a byte at a time. */
-function byBytes(size: number, read: (i: number) => number): number {
-  let value = 0;
-  for (let i = size - 1; i >= 0; i--) value = (value << 8) | read(i);
-  return value >>> 0;
 }
 
 function isWhole(value: number, last: number): boolean {

@@ -123,11 +123,11 @@ export class BridgePort {
 
 /** The downstream side of `image`, when it is an emulated bridge. */
 export function bridgePort(
-  { headerLayout, physical, express, space }: FunctionImage,
+  { headerLayout, isPhysical, express, space }: FunctionImage,
   registers: RegisterFile,
   interrupt: () => void,
 ): BridgePort | undefined {
-  if (headerLayout !== 1 || physical !== undefined || express === undefined) return undefined;
+  if (headerLayout !== 1 || isPhysical || express === undefined) return undefined;
   const hasSlot = (space.read(express.offset + exp.EXP_CAPABILITIES, 2) & exp.EXP_SLOT_IMPLEMENTED) !== 0;
   return new BridgePort(express.deviceType, hasSlot, express.offset, registers, interrupt);
 }

@@ -66,7 +66,8 @@ function createPort(deviceType: number, options: PortOptions): PciFunction {
   const emulated = { vendorId, deviceId, classCode: BRIDGE_CLASS, interruptPin: 1, capabilities };
   const { space, writable } = emulatedImage(emulated, 1);
   return new PciFunction({
-    image: readFunctionImage(space, undefined, undefined),
+    image: readFunctionImage(space, false, undefined),
+    physical: undefined,
     header: { vendorId: undefined, deviceId: undefined, commandOnes: 0 },
     passthroughRanges: [],
     bars: undefined,

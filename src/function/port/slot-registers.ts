@@ -10,8 +10,11 @@ export const CONTROL_POWER_CONTROLLER = 0x0400;
 export const CONTROL_DATA_LINK_LAYER_STATE_CHANGED_ENABLE = 0x1000;
 /** Both indicators off: what a hot-plug slot reads at power-on. */
 export const CONTROL_INDICATORS_OFF = 0x03c0;
-/** Every bit of Slot Control that a guest writes. */
-export const CONTROL_RW = 0x1fff;
+/**
+ * Every bit of Slot Control that a guest writes. Without command completed events their enable is hardwired to 0, and
+ * Electromechanical Interlock Control always reads 0.
+ */
+export const CONTROL_RW = 0x17ef;
 export const STATUS_ATTENTION_BUTTON_PRESSED = 0x0001;
 export const STATUS_PRESENCE_DETECT_CHANGED = 0x0008;
 export const STATUS_PRESENCE_DETECT_STATE = 0x0040;
