@@ -52,6 +52,7 @@ export {
   vendorSpecificCapability,
   vendorSpecificExtendedCapability,
 } from './function/index.ts';
+export { GuestMemory, type GuestMemoryRegion, type RemoteMemoryRegion } from './memory/index.ts';
 export { formatBdf, parseBdf } from './pci/bdf.ts';
 export type { Capability } from './pci/capability-chain.ts';
 export { ByteConfigSpace, type ConfigSpace } from './pci/config-space.ts';

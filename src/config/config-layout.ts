@@ -48,6 +48,8 @@ export interface ConfigLayout<Target> {
   /** Virtual bits that a reset sets to {@link ConfigLayout.resetValue}: all writable ones that are not sticky. */
   readonly resetMask: Int32Array;
   readonly resetValue: Int32Array;
+  /** Bits of {@link ConfigLayout.resetMask} that a Function Level Reset leaves alone (PCIe 6.6.2). */
+  readonly keptByFlr: Int32Array;
   /** Sorted, without overlaps; gaps belong to nobody. */
   readonly owners: readonly Owner[];
 }

@@ -25,6 +25,8 @@ export interface RegisterRules<Target> {
   readonly reset?: number;
   /** Writable bits that a reset leaves alone (RWS, RW1CS). */
   readonly sticky?: number;
+  /** Writable bits that a Function Level Reset leaves alone, though another reset does not (PCIe 6.6.2). */
+  readonly keptByFlr?: number;
   /** Called after a write that touches the register's dword. A module-level function: layouts are shared. */
   readonly onWrite?: WriteHook<Target>;
 }
@@ -54,6 +56,7 @@ export class LayoutBuilder<Target> {
       hook: new Uint8Array(words),
       resetMask: new Int32Array(words),
       resetValue: new Int32Array(words),
+      keptByFlr: new Int32Array(words),
     };
   }
 
@@ -117,6 +120,7 @@ export class LayoutBuilder<Target> {
       this.#change(this.#layout.forward, offset + i, bits, 0);
       this.#change(this.#layout.resetMask, offset + i, bits, lane(resets));
       this.#change(this.#layout.resetValue, offset + i, bits, lane(rules.reset ?? 0));
+      this.#change(this.#layout.keptByFlr, offset + i, bits, lane(rules.keptByFlr ?? 0));
     }
     if (rules.onWrite !== undefined) this.#hook(offset >>> 2, rules.onWrite);
   }

@@ -96,6 +96,13 @@ export class VirtualConfigSpace<Target> {
     }
   }
 
+  /** The same, for somebody who is not the guest: {@link VirtualConfigSpace.touched} stays as it is. */
+  inspectInto(offset: number, bytes: Uint8Array): void {
+    const { touched } = this;
+    this.readInto(offset, bytes);
+    this.touched = touched;
+  }
+
   /** The guest writes `bytes` from `offset` on, a dword at a time. */
   writeFrom(offset: number, bytes: Uint8Array): void {
     for (let done = 0; done < bytes.length; ) {
@@ -118,10 +125,11 @@ export class VirtualConfigSpace<Target> {
     this.#shadow.setInt32(offset & ~3, (word & ~mask) | (value & mask), true);
   }
 
-  /** Every writable virtual bit takes its reset value, except sticky ones. */
-  reset(): void {
-    const { resetMask, resetValue } = this.#layout;
-    for (const [index, mask] of resetMask.entries()) {
+  /** Every writable virtual bit takes its reset value, except sticky ones, and those that `flr` leaves alone. */
+  reset(flr: boolean): void {
+    const { resetMask, resetValue, keptByFlr } = this.#layout;
+    for (const [index, all] of resetMask.entries()) {
+      const mask = flr ? all & ~(keptByFlr[index] ?? 0) : all;
       if (mask !== 0) this.poke(4 * index, mask, resetValue[index] ?? 0);
     }
   }

@@ -22,28 +22,38 @@ const ADDRESS_LIMIT = 2 ** 53;
 export class BarDecoder {
   readonly bars: readonly Bar[];
   readonly #peek: (offset: number) => number;
-  // Where each BAR decoded when last looked; -1 for nowhere.
+  // Where each BAR decoded when last looked, and where it was last said to; -1 for nowhere.
   readonly #decoded: Float64Array;
+  readonly #announced: Float64Array;
 
   constructor(bars: readonly Bar[], peek: (offset: number) => number) {
     this.bars = bars;
     this.#peek = peek;
     this.#decoded = new Float64Array(bars.length).fill(-1);
+    this.#announced = new Float64Array(bars.length).fill(-1);
   }
 
-  /** Looks again. `changed` is called for each BAR that decodes elsewhere, starts or stops; true when there is one. */
-  refresh(powered: boolean, changed: (bar: DecodedBar) => void): boolean {
+  /** Looks again; true when a BAR decodes elsewhere than before, started or stopped. */
+  refresh(powered: boolean): boolean {
     let any = false;
     const command = powered ? this.#peek(reg.COMMAND) : 0;
     for (const [i, bar] of this.bars.entries()) {
       const address = this.#address(bar);
       const now = this.#isEnabled(bar, command) && isUsable(bar, address) ? address : -1;
-      if (now === this.#decoded[i]) continue;
+      if (now !== this.#decoded[i]) any = true;
       this.#decoded[i] = now;
-      any = true;
-      changed(describe(bar, address, now !== -1));
     }
     return any;
+  }
+
+  /** Calls `changed` for each BAR that is not as it was last announced. `changed` may refresh and announce again. */
+  announce(changed: (bar: DecodedBar) => void): void {
+    for (const [i, bar] of this.bars.entries()) {
+      const now = this.#decoded[i] ?? -1;
+      if (now === this.#announced[i]) continue;
+      this.#announced[i] = now;
+      changed(describe(bar, this.#address(bar), now !== -1));
+    }
   }
 
   /** Every BAR as it decoded when last looked. */

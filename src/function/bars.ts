@@ -95,9 +95,18 @@ export function barOffset(index: number): number {
   return index === ROM_BAR ? reg.EXPANSION_ROM_BASE_ADDRESS : reg.BASE_ADDRESS_0 + 4 * index;
 }
 
-/** The BAR registers: address bits above the size latch, the rest is fixed, and so the sizing protocol works. */
-export function defineBars({ builder, image }: RulesContext, bars: readonly Bar[]): void {
-  for (let index = 0; index < 6; index++) builder.register(barOffset(index), 4, {});
+/**
+ * The BAR registers: address bits above the size latch, the rest is fixed, and so the sizing protocol works. What is
+ * not in `bars` is not there, unless `keepsOthers`: then it reads as it is.
+ */
+export function defineBars(
+  { builder, image }: RulesContext,
+  bars: readonly Bar[],
+  keepsOthers: boolean,
+): void {
+  if (!keepsOthers) {
+    for (let index = 0; index <= ROM_BAR; index++) builder.register(barOffset(index), 4, {});
+  }
   for (const { index, size, kind, prefetchable } of bars) {
     const register = barOffset(index);
     const rw = addressMask(size);

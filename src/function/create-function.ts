@@ -31,7 +31,7 @@ function passThrough(options: PassthroughOptions): PciFunction {
   if (deviceId !== undefined) checkId(deviceId, 16, 'deviceId');
   const physical = toConfigSpace(options.physical);
   const image = readFunctionImage(physical, true, options.rawConfig);
-  checkPassthroughRanges(passthroughRanges, image.space.size, image.physicalPasid);
+  checkPassthroughRanges(passthroughRanges, physical.size, image.physicalPasids);
   const { bars, rom, commandOnes = 0 } = options;
   return new PciFunction({
     ...options,
@@ -39,7 +39,8 @@ function passThrough(options: PassthroughOptions): PciFunction {
     image,
     passthroughRanges,
     header: { vendorId, deviceId, commandOnes },
-    bars: bars === undefined && rom === undefined ? undefined : completeBars(bars ?? [], rom, image.space),
+    bars: completeBars(bars ?? [], rom, image.space),
+    keepsBars: bars === undefined,
     writable: [],
   });
 }
@@ -54,6 +55,7 @@ function emulate(options: EmulatedOptions): PciFunction {
     passthroughRanges: [],
     header: { vendorId: undefined, deviceId: undefined, commandOnes: options.commandOnes ?? 0 },
     bars: completeBars(options.bars ?? [], options.rom, image.space),
+    keepsBars: false,
     writable,
   });
 }

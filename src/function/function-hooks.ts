@@ -29,6 +29,6 @@ export interface FunctionHooks {
   pasidControlChanged(control: number): void;
   /** ATS Control reads `control` (16 bits) now. */
   atsControlChanged(control: number): void;
-  /** Page Request Control reads `control` (16 bits) now; `offset` is that of its dword. */
-  priControlChanged(control: number, offset: number): void;
+  /** Page Request Control changed. */
+  priControlChanged(): void;
 }

@@ -13,12 +13,21 @@ import {
 } from '../pci/config-space.ts';
 import * as exp from '../pci/express.ts';
 import { DEVICE_ID, HEADER_TYPE, HEADER_TYPE_LAYOUT, VENDOR_ID } from '../pci/header.ts';
-import { PASID_CAPABILITY, PASID_LENGTH, PASID_MAX_WIDTH, PASID_MAX_WIDTH_SHIFT } from '../pci/pasid.ts';
+import {
+  PASID_CAPABILITY,
+  PASID_EXECUTE_PERMISSION_SUPPORTED,
+  PASID_LENGTH,
+  PASID_MAX_WIDTH,
+  PASID_MAX_WIDTH_SHIFT,
+  PASID_PRIVILEGED_MODE_SUPPORTED,
+} from '../pci/pasid.ts';
 import { VpciError } from '../pci/vpci-error.ts';
 
 /** The PCI Express Capability of a function. */
 export interface ExpressFacts {
   readonly offset: number;
+  /** Bytes of the structure; less than the version has when it is cut off. */
+  readonly length: number;
   /** Capability Version, 4 bits. */
   readonly version: number;
   /** Device/Port Type, 4 bits (PCIe 7.5.3.2). */
@@ -32,6 +41,9 @@ export interface PhysicalPasid {
   readonly inChain: boolean;
   /** Max PASID Width it shows, 5 bits as found. */
   readonly width: number;
+  /** Execute Permission and Privileged Mode supported, as found. */
+  readonly execute: boolean;
+  readonly privileged: boolean;
 }
 
 /** Everything that is read from a function's registers once, before the guest sees it. */
@@ -51,7 +63,8 @@ export interface FunctionImage {
   readonly headerLayout: number;
   /** Vendor and Device ID read FFFFh, as a VF's do (PCIe 9.3.4.1.1). */
   readonly hasVfHeader: boolean;
-  readonly physicalPasid: PhysicalPasid | undefined;
+  /** Physical PASID capabilities: the first is the device's own, others in holes may only look like one. */
+  readonly physicalPasids: readonly PhysicalPasid[];
 }
 
 /** Images in use lately. Functions of the same make, such as the VFs of a device, share one and all that follows. */
@@ -119,7 +132,7 @@ function takeApart(bytes: Uint8Array, isPhysical: boolean, raw: Uint8Array | und
     express: expressFacts(space, standard),
     headerLayout: space.read(HEADER_TYPE, 1) & HEADER_TYPE_LAYOUT,
     hasVfHeader: space.read(VENDOR_ID, 2) === 0xffff && space.read(DEVICE_ID, 2) === 0xffff,
-    physicalPasid: findPhysicalPasid(space, extended, raw),
+    physicalPasids: findPhysicalPasids(space, extended, raw),
   };
 }
 
@@ -129,42 +142,51 @@ function expressFacts(space: ConfigSpace, standard: CapabilityChain): ExpressFac
   const capabilities = space.read(found.offset + exp.EXP_CAPABILITIES, 2);
   return {
     offset: found.offset,
+    length: found.length,
     version: capabilities & exp.EXP_CAPABILITY_VERSION,
     deviceType: (capabilities & exp.EXP_DEVICE_PORT_TYPE) >>> exp.EXP_DEVICE_PORT_TYPE_SHIFT,
   };
 }
 
-function findPhysicalPasid(
+function findPhysicalPasids(
   space: ConfigSpace,
   extended: CapabilityChain,
   raw: Uint8Array | undefined,
-): PhysicalPasid | undefined {
-  const inChain = extended.capabilities.find(({ id }) => id === EXT_CAP_PASID);
-  if (inChain !== undefined)
-    return { offset: inChain.offset, inChain: true, width: widthAt(space, inChain.offset) };
-  if (space.size < EXTENDED_CONFIG_SPACE_SIZE) return undefined;
+): readonly PhysicalPasid[] {
+  const inChain = extended.capabilities.filter(({ id }) => id === EXT_CAP_PASID);
+  if (inChain.length > 0) return inChain.map(({ offset }) => pasidAt(space, offset, true));
+  if (space.size < EXTENDED_CONFIG_SPACE_SIZE) return [];
   const hidden =
-    raw?.length === EXTENDED_CONFIG_SPACE_SIZE ? pasidInChain(raw) : scanForPasid(space, extended);
-  return hidden === undefined ? undefined : { offset: hidden, inChain: false, width: widthAt(space, hidden) };
+    raw?.length === EXTENDED_CONFIG_SPACE_SIZE ? pasidsInChain(raw) : scanForPasids(space, extended);
+  return hidden.map((offset) => pasidAt(space, offset, false));
 }
 
-function pasidInChain(raw: Uint8Array): number | undefined {
+function pasidsInChain(raw: Uint8Array): number[] {
   const space = new ByteConfigSpace(raw);
   const chain = walkExtendedCapabilities(space, walkCapabilities(space));
-  return chain.capabilities.find(({ id }) => id === EXT_CAP_PASID)?.offset;
+  return chain.capabilities.filter(({ id }) => id === EXT_CAP_PASID).map(({ offset }) => offset);
 }
 
-/** The first dword in no capability that looks like a PASID header: ID 001Bh, version 1. */
-function scanForPasid(space: ConfigSpace, extended: CapabilityChain): number | undefined {
+/** Dwords in no capability that look like a PASID header: ID 001Bh, version 1. */
+function scanForPasids(space: ConfigSpace, extended: CapabilityChain): number[] {
+  const found: number[] = [];
   for (let offset = EXTENDED_CHAIN_HEAD; offset + PASID_LENGTH <= space.size; offset += 4) {
-    const inside = extended.capabilities.find(
+    if ((space.read(offset, 4) & 0xfffff) !== 0x1001b) continue;
+    const inside = extended.capabilities.some(
       (one) => offset >= one.offset && offset < one.offset + one.length,
     );
-    if (inside === undefined && (space.read(offset, 4) & 0xfffff) === 0x1001b) return offset;
+    if (!inside) found.push(offset);
   }
-  return undefined;
+  return found;
 }
 
-function widthAt(space: ConfigSpace, offset: number): number {
-  return (space.read(offset + PASID_CAPABILITY, 2) & PASID_MAX_WIDTH) >>> PASID_MAX_WIDTH_SHIFT;
+function pasidAt(space: ConfigSpace, offset: number, inChain: boolean): PhysicalPasid {
+  const capability = space.read(offset + PASID_CAPABILITY, 2);
+  return {
+    offset,
+    inChain,
+    width: (capability & PASID_MAX_WIDTH) >>> PASID_MAX_WIDTH_SHIFT,
+    execute: (capability & PASID_EXECUTE_PERMISSION_SUPPORTED) !== 0,
+    privileged: (capability & PASID_PRIVILEGED_MODE_SUPPORTED) !== 0,
+  };
 }

@@ -20,7 +20,10 @@ export interface CommonOptions {
    * Neither reaches hardware and neither changes a verdict of the vIOMMU.
    */
   readonly control?: 'latch' | 'drop' | undefined;
-  /** When PASID cannot be shown: `throw` (default) refuses the function, `omit` leaves PASID out, with a finding. */
+  /**
+   * When PASID, ATS or PRI cannot be shown: `throw` (default) refuses the function, `omit` leaves them out, with a
+   * finding.
+   */
   readonly onPasidRefused?: 'throw' | 'omit' | undefined;
   /** True: a virtual ATS capability. False: none. Default: as the physical function has it, read-only. */
   readonly ats?: boolean | undefined;
@@ -46,7 +49,7 @@ export interface PassthroughOptions extends CommonOptions {
   readonly rawConfig?: Uint8Array | undefined;
   /** `[start, end)` byte ranges outside any virtual register that the guest may read and write raw. */
   readonly passthroughRanges?: readonly ByteRange[] | undefined;
-  /** IDs of a virtual function, whose registers read ffff; from the PF's SR-IOV capability or sysfs. */
+  /** IDs of a virtual function, whose registers read ffff, both of them; from the PF's SR-IOV capability or sysfs. */
   readonly vendorId?: number | undefined;
   readonly deviceId?: number | undefined;
 }
@@ -80,7 +83,15 @@ export type FunctionOptions = PassthroughOptions | EmulatedOptions;
  */
 export function checkCommonOptions(options: CommonOptions): void {
   if (options.pasid !== undefined) checkPasidWidth(options.pasid.width, 'pasid.width');
-  if (options.maxPasidWidth !== undefined) checkPasidWidth(options.maxPasidWidth, 'maxPasidWidth');
+  if (options.maxPasidWidth !== undefined) {
+    checkPasidWidth(options.maxPasidWidth, 'maxPasidWidth');
+    if (options.maxPasidWidth === 0) {
+      throw new VpciError(
+        'VPCI_PASID_WIDTH',
+        'maxPasidWidth is 0: leave `pasid` out to show no PASID capability',
+      );
+    }
+  }
   if (options.commandOnes !== undefined) checkId(options.commandOnes, 16, 'commandOnes');
   if (options.buffer !== undefined && options.buffer.byteLength < 0x1000) {
     throw new VpciError(
@@ -94,7 +105,7 @@ export function checkCommonOptions(options: CommonOptions): void {
 export function checkPassthroughRanges(
   ranges: readonly ByteRange[],
   size: number,
-  physicalPasid: { readonly offset: number } | undefined,
+  physicalPasids: readonly { readonly offset: number }[],
 ): void {
   for (const [start, end] of ranges) {
     const range = `the passed-through range [0x${hex(start)}, 0x${hex(end)})`;
@@ -104,10 +115,11 @@ export function checkPassthroughRanges(
         `${range} is not inside the ${size} bytes of the function`,
       );
     }
-    if (physicalPasid !== undefined && start < physicalPasid.offset + 8 && physicalPasid.offset < end) {
+    const covered = physicalPasids.find(({ offset }) => start < offset + 8 && offset < end);
+    if (covered !== undefined) {
       throw new VpciError(
         'VPCI_PASSTHROUGH_RANGE',
-        `${range} covers the physical PASID capability at 0x${hex(physicalPasid.offset, 3)}: no guest may reach it; leave those 8 bytes out`,
+        `${range} covers the physical PASID capability at 0x${hex(covered.offset, 3)}: no guest may reach it; leave those 8 bytes out`,
       );
     }
   }

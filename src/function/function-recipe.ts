@@ -18,8 +18,9 @@ export interface FunctionRecipe extends Omit<CommonOptions, 'bars' | 'rom'> {
   readonly physical: ConfigSpace | undefined;
   readonly header: HeaderOptions;
   readonly passthroughRanges: readonly ByteRange[];
-  /** Undefined: the BARs read as the image has them. */
-  readonly bars: readonly Bar[] | undefined;
+  readonly bars: readonly Bar[];
+  /** BARs that are not in `bars` read as the image has them. */
+  readonly keepsBars: boolean;
   readonly writable: readonly WritableBytes[];
 }
 
@@ -52,7 +53,7 @@ export function functionView(recipe: FunctionRecipe, viommuWidth: number | undef
 
 function keyOf(recipe: FunctionRecipe, viommuWidth: number | undefined): string {
   const { pasid, maxPasidWidth, pasidOffset, control, onPasidRefused, ats, pri, present } = recipe;
-  const { header, passthroughRanges, writable, bars } = recipe;
+  const { header, passthroughRanges, writable, bars, keepsBars } = recipe;
   return JSON.stringify([
     recipe.image.id,
     [
@@ -65,20 +66,28 @@ function keyOf(recipe: FunctionRecipe, viommuWidth: number | undefined): string 
       control,
       onPasidRefused,
     ],
-    [ats, pri, present, header, passthroughRanges],
+    [ats, pri, present, header, passthroughRanges, keepsBars],
     writable.map(({ offset, mask }) => [offset, ...mask]),
-    bars?.map(({ index, size, kind, prefetchable }) => [index, size, kind, prefetchable]),
+    bars.map(({ index, size, kind, prefetchable }) => [index, size, kind, prefetchable]),
   ]);
 }
 
 function makeView(recipe: FunctionRecipe, viommuWidth: number | undefined): GuestView {
   if (recipe.onPasidRefused !== 'omit') return viewWith(recipe, pasidAnswer(recipe, viommuWidth));
-  try {
-    return viewWith(recipe, pasidAnswer(recipe, viommuWidth));
-  } catch (error) {
-    if (!(error instanceof VpciError)) throw error;
-    return viewWith(recipe, { shown: undefined, findings: [omitted(error.message)] });
+  const findings: Finding[] = [];
+  const attempts = [
+    () => viewWith(recipe, pasidAnswer(recipe, viommuWidth)),
+    () => viewWith(recipe, { shown: undefined, findings }),
+  ];
+  for (const attempt of attempts) {
+    try {
+      return attempt();
+    } catch (error) {
+      if (!(error instanceof VpciError)) throw error;
+      findings.push(omitted(error.message));
+    }
   }
+  return viewWith({ ...recipe, ats: undefined, pri: undefined }, { shown: undefined, findings });
 }
 
 function viewWith(recipe: FunctionRecipe, { shown, findings }: PasidAnswer): GuestView {
@@ -86,6 +95,7 @@ function viewWith(recipe: FunctionRecipe, { shown, findings }: PasidAnswer): Gue
     image: recipe.image,
     header: recipe.header,
     bars: recipe.bars,
+    keepsBars: recipe.keepsBars,
     writable: recipe.writable,
     passthroughRanges: recipe.passthroughRanges,
     pasid: shown,
@@ -108,9 +118,11 @@ function pasidAnswer(recipe: FunctionRecipe, viommuWidth: number | undefined): P
   if (width === 0) {
     return { shown: undefined, findings: [omitted('the vIOMMU has no PASID, so none is shown')] };
   }
+  const { execute = false, privileged = false } = pasid;
+  const [physical] = image.physicalPasids;
   const findings: Finding[] = [];
   const note = (code: Finding['code'], message: string): void => {
-    findings.push({ code, offset: image.physicalPasid?.offset ?? 0, length: 0, message });
+    findings.push({ code, offset: physical?.offset ?? 0, length: 0, message });
   };
   if (width < pasid.width) {
     note(
@@ -118,13 +130,16 @@ function pasidAnswer(recipe: FunctionRecipe, viommuWidth: number | undefined): P
       `the host's PASID width of ${pasid.width} bits is shown as ${width}, the vIOMMU's or the embedder's`,
     );
   }
-  if (image.physicalPasid !== undefined && width > image.physicalPasid.width) {
-    note(
-      'pasid-exceeds-physical',
-      `a PASID width of ${width} bits is shown, and the physical capability says ${image.physicalPasid.width}`,
-    );
+  if (physical !== undefined) {
+    const more = [
+      ...(width > physical.width ? [`${width} bits of PASID (it has ${physical.width})`] : []),
+      ...(execute && !physical.execute ? ['execute permission'] : []),
+      ...(privileged && !physical.privileged ? ['privileged mode'] : []),
+    ];
+    if (more.length > 0) {
+      note('pasid-exceeds-physical', `more is shown than the physical capability has: ${more.join(', ')}`);
+    }
   }
-  const { execute = false, privileged = false } = pasid;
   return { shown: { width, execute, privileged, control: recipe.control ?? 'latch' }, findings };
 }
 

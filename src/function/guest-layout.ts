@@ -1,11 +1,11 @@
 import { type ConfigLayout, LayoutBuilder, LayoutCache } from '../config/index.ts';
 import { hex } from '../pci/bdf.ts';
-import { EXTENDED_CHAIN_HEAD } from '../pci/capability-chain.ts';
+import { capabilitiesPointerOffset, EXTENDED_CHAIN_HEAD } from '../pci/capability-chain.ts';
 import * as id from '../pci/capability-ids.ts';
 import { EXTENDED_CONFIG_SPACE_SIZE } from '../pci/config-space.ts';
 import * as exp from '../pci/express.ts';
 import type { Finding } from '../pci/finding.ts';
-import { CAPABILITIES_POINTER, HEADER_END, INTERRUPT_LINE } from '../pci/header.ts';
+import { PASID_LENGTH } from '../pci/pasid.ts';
 import type { Bar } from './bars.ts';
 import type { WritableBytes } from './blocks/index.ts';
 import {
@@ -30,7 +30,8 @@ import {
   type PlanRequest,
   planGuestView,
 } from './guest-plan.ts';
-import { defineHeader, type HeaderOptions } from './header.ts';
+import { ENDPOINT_TYPES } from './pasid-eligibility.ts';
+import { defineHeader, headerRanges, type HeaderOptions } from './header.ts';
 
 /** How a passed-through endpoint shows itself: Device/Port Type as it is, or another. */
 export type Present = 'as-is' | 'endpoint' | 'rciep';
@@ -39,8 +40,9 @@ export type Present = 'as-is' | 'endpoint' | 'rciep';
 export interface ViewRequest extends PlanRequest {
   readonly present: Present;
   readonly header: HeaderOptions;
-  /** Undefined: the BARs read as the image has them. */
-  readonly bars: readonly Bar[] | undefined;
+  readonly bars: readonly Bar[];
+  /** BARs that are not in `bars` read as the image has them. */
+  readonly keepsBars: boolean;
   /** Bits that a guest may write in an emulated function's own structures. */
   readonly writable: readonly WritableBytes[];
 }
@@ -86,7 +88,7 @@ export function buildGuestView(request: ViewRequest): GuestView {
 
 function defineStandardChain(context: RulesContext, chain: readonly PlannedCapability[]): void {
   const { builder, physical } = context;
-  builder.register(CAPABILITIES_POINTER, 1, { value: chain[0]?.offset ?? 0 });
+  builder.register(capabilitiesPointerOffset(context.image), 1, { value: chain[0]?.offset ?? 0 });
   for (const [i, capability] of chain.entries()) {
     const { offset, length, name } = capability;
     readAsIs(context, offset + 2, offset + length);
@@ -104,10 +106,10 @@ function defineExtendedChain(
 ): void {
   const { builder, physical } = context;
   const [first] = chain;
-  if (first !== undefined && first.offset !== EXTENDED_CHAIN_HEAD) {
-    // A hidden head: the chain begins at 100h whatever stands there, so a null header carries its link.
-    builder.register(EXTENDED_CHAIN_HEAD, 4, { value: first.offset << 20 });
-    builder.own(EXTENDED_CHAIN_HEAD, EXTENDED_CHAIN_HEAD + 4, 'Null (link of a hidden head)', 'virtual');
+  if (context.image.size === EXTENDED_CONFIG_SPACE_SIZE && first?.offset !== EXTENDED_CHAIN_HEAD) {
+    // The chain begins at 100h whatever stands there: a null header carries the link of a hidden head, or ends it.
+    builder.register(EXTENDED_CHAIN_HEAD, 4, { value: (first?.offset ?? 0) << 20 });
+    builder.own(EXTENDED_CHAIN_HEAD, EXTENDED_CHAIN_HEAD + 4, 'Null (head of the chain)', 'virtual');
   }
   for (const [i, capability] of chain.entries()) {
     const { offset, length, name } = capability;
@@ -164,21 +166,24 @@ function adaptExpress(
     showEndEndPrefix(context, capability);
   }
   const type = shownDeviceType(image.express.deviceType, present);
-  if (type !== image.express.deviceType) {
+  const isShown = present === 'rciep' && type === exp.DEVICE_TYPE_RC_INTEGRATED_ENDPOINT;
+  if (type !== image.express.deviceType || isShown) {
+    const { offset, length } = capability;
+    const link = isShown ? ', whose link registers read 0' : '';
     findings.push({
       code: 'device-type',
-      offset: capability.offset + exp.EXP_CAPABILITIES,
-      length: 2,
-      message: `Device/Port Type ${image.express.deviceType} is shown as ${type} (${present})`,
+      offset,
+      length,
+      message: `Device/Port Type ${image.express.deviceType} is shown as ${type} (${present})${link}`,
     });
     presentAs(context, capability, type);
   }
   return findings;
 }
 
-/** Device/Port Type that the guest sees. */
-export function shownDeviceType(deviceType: number, present: Present): number {
-  if (present === 'as-is') return deviceType;
+/** Device/Port Type that the guest sees; only endpoints can be shown as other endpoints. */
+function shownDeviceType(deviceType: number, present: Present): number {
+  if (present === 'as-is' || !ENDPOINT_TYPES.has(deviceType)) return deviceType;
   return present === 'rciep' ? exp.DEVICE_TYPE_RC_INTEGRATED_ENDPOINT : exp.DEVICE_TYPE_ENDPOINT;
 }
 
@@ -198,37 +203,48 @@ function allowPassthrough({ builder, physical }: RulesContext, ranges: readonly 
 /** Runs of bytes that hold something and read 0 because nothing that the guest sees owns them. */
 function unclaimedData(image: FunctionImage, plan: GuestPlan, ranges: readonly ByteRange[]): Finding[] {
   if (!image.isPhysical) return [];
+  const claimed = claimedBytes(image, plan, ranges);
+  const findings: Finding[] = [];
+  let start = -1;
+  let end = -1;
+  const finish = (): void => {
+    if (start === -1) return;
+    findings.push({
+      code: 'unclaimed-bytes',
+      offset: start,
+      length: end - start,
+      message: `0x${hex(start, 3)}..0x${hex(end - 1, 3)} belongs to no capability and reads 0; name it in passthroughRanges if the device's driver needs it`,
+    });
+    start = -1;
+  };
+  for (const [offset, owned] of claimed.entries()) {
+    if (owned !== 0) finish();
+    else if (image.space.read(offset, 1) !== 0) {
+      // A few zeros do not end a run: they are the upper bytes of small registers.
+      if (start === -1 || offset - end >= 4) {
+        finish();
+        start = offset;
+      }
+      end = offset + 1;
+    }
+  }
+  finish();
+  return findings;
+}
+
+/** A 1 for each byte that the guest sees, or that has a finding of its own. */
+function claimedBytes(image: FunctionImage, plan: GuestPlan, ranges: readonly ByteRange[]): Uint8Array {
   const claimed = new Uint8Array(image.space.size);
   for (const { offset, length } of [
     ...plan.standard,
     ...plan.extended,
-    // Hidden structures have a finding of their own.
     ...image.standard.capabilities,
     ...image.extended.capabilities,
   ]) {
     claimed.fill(1, offset, offset + length);
   }
-  claimed.fill(1, 0, image.headerLayout === 0 ? CAPABILITIES_POINTER + 1 : HEADER_END);
-  claimed.fill(1, INTERRUPT_LINE, HEADER_END);
-  if (image.space.size === EXTENDED_CONFIG_SPACE_SIZE && plan.extended.length > 0) {
-    claimed.fill(1, EXTENDED_CHAIN_HEAD, EXTENDED_CHAIN_HEAD + 4);
-  }
-  for (const [start, end] of ranges) claimed.fill(1, start, end);
-  const findings: Finding[] = [];
-  let start = -1;
-  for (let offset = 0; offset <= image.space.size; offset += 4) {
-    const holdsData = [0, 1, 2, 3].some(
-      (i) => claimed[offset + i] === 0 && image.space.read(offset + i, 1) !== 0,
-    );
-    if (holdsData && start === -1) start = offset;
-    if (holdsData || start === -1) continue;
-    findings.push({
-      code: 'unclaimed-bytes',
-      offset: start,
-      length: offset - start,
-      message: `0x${hex(start, 3)}..0x${hex(offset - 1, 3)} belongs to no capability and reads 0; name it in passthroughRanges if the device's driver needs it`,
-    });
-    start = -1;
-  }
-  return findings;
+  for (const { offset } of image.physicalPasids) claimed.fill(1, offset, offset + PASID_LENGTH);
+  for (const [start, end] of [...headerRanges(image.headerLayout), ...ranges]) claimed.fill(1, start, end);
+  if (plan.extended.length > 0) claimed.fill(1, EXTENDED_CHAIN_HEAD, EXTENDED_CHAIN_HEAD + 4);
+  return claimed;
 }

@@ -68,8 +68,10 @@ interface Wanted {
  * @throws VpciError when a synthesized capability has no place (`VPCI_NO_SPACE`, `VPCI_PASID_OFFSET`,
  * `VPCI_CAPABILITY_COLLISION`, `VPCI_NO_EXTENDED_SPACE`).
  */
-export function planGuestView(request: PlanRequest): GuestPlan {
-  const { image } = request;
+export function planGuestView(asked: PlanRequest): GuestPlan {
+  const { image } = asked;
+  const request =
+    image.headerLayout === 0 ? asked : { ...asked, ats: notShown(asked.ats), pri: notShown(asked.pri) };
   const findings: Finding[] = [...image.standard.findings, ...image.extended.findings];
   const standard: PlannedCapability[] = [];
   for (const capability of image.standard.capabilities) {
@@ -81,7 +83,10 @@ export function planGuestView(request: PlanRequest): GuestPlan {
   const replaced = new Set<number>();
   for (const capability of image.extended.capabilities) {
     const inPlace = wanted.find(
-      (one) => one.id === capability.id && !replaced.has(one.id) && one.offset === undefined,
+      (one) =>
+        one.id === capability.id &&
+        !replaced.has(one.id) &&
+        (one.offset === undefined || one.offset === capability.offset),
     );
     if (inPlace !== undefined && capability.length >= inPlace.length) {
       replaced.add(inPlace.id);
@@ -106,6 +111,11 @@ export function planGuestView(request: PlanRequest): GuestPlan {
     extended.splice(next === -1 ? extended.length : next, 0, placed);
   }
   return { standard, extended, findings };
+}
+
+/** A bridge has no virtual ATS or PRI, but its own can be hidden. */
+function notShown(option: boolean | undefined): false | undefined {
+  return option === false ? false : undefined;
 }
 
 function wantedCapabilities({ pasid, pasidOffset, ats, pri }: PlanRequest): readonly Wanted[] {
@@ -142,14 +152,16 @@ function reasonToHide({ image, ats, pri }: PlanRequest, capability: Capability):
   }
 }
 
-function noteHiddenPasid({ physicalPasid }: FunctionImage, findings: Finding[]): void {
-  if (physicalPasid === undefined || physicalPasid.inChain) return;
-  findings.push({
-    code: 'physical-pasid-hidden',
-    offset: physicalPasid.offset,
-    length: PASID_LENGTH,
-    message: `a physical PASID capability outside the chain at 0x${hex(physicalPasid.offset, 3)} is out of the guest's reach`,
-  });
+function noteHiddenPasid({ physicalPasids }: FunctionImage, findings: Finding[]): void {
+  for (const { offset, inChain } of physicalPasids) {
+    if (inChain) continue;
+    findings.push({
+      code: 'physical-pasid-hidden',
+      offset,
+      length: PASID_LENGTH,
+      message: `a physical PASID capability outside the chain at 0x${hex(offset, 3)} is out of the guest's reach`,
+    });
+  }
 }
 
 /** Finds a place for each of `wanted`; explicit places are kept free for their owners. */
@@ -207,23 +219,19 @@ function bytesOf({ length, name }: Wanted, offset: number): Occupied {
   return { start: offset, end: offset + length, name };
 }
 
-function occupiedBytes({ image, passthroughRanges, pasidOffset, ats, pri }: PlanRequest): Occupied[] {
+function occupiedBytes({ image, passthroughRanges, pasid, pasidOffset }: PlanRequest): Occupied[] {
   const occupied: Occupied[] = [];
   for (const capability of image.extended.capabilities) {
-    const moves =
-      (capability.id === id.EXT_CAP_PASID && pasidOffset !== undefined) ||
-      (capability.id === id.EXT_CAP_ATS && ats !== undefined) ||
-      (capability.id === id.EXT_CAP_PAGE_REQUEST && pri !== undefined);
+    // A PASID capability that goes elsewhere frees its place, except that the head of the chain stays.
+    const moves = capability.id === id.EXT_CAP_PASID && pasid !== undefined && pasidOffset !== undefined;
     const { offset, length, name } = capability;
-    // What gives up its place frees it, except that the head of the chain stays where it is.
     if (!moves) occupied.push({ start: offset, end: offset + length, name });
     else if (offset === EXTENDED_CHAIN_HEAD)
       occupied.push({ start: offset, end: offset + 4, name: 'the head of the chain' });
   }
   for (const [start, end] of passthroughRanges) occupied.push({ start, end, name: 'a passed-through range' });
-  const { physicalPasid } = image;
-  if (physicalPasid !== undefined && !physicalPasid.inChain) {
-    const { offset } = physicalPasid;
+  for (const { offset, inChain } of image.physicalPasids) {
+    if (inChain) continue;
     occupied.push({
       start: offset,
       end: offset + PASID_LENGTH,

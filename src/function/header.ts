@@ -5,6 +5,7 @@ import * as reg from '../pci/header.ts';
 import { type Bar, defineBars } from './bars.ts';
 import { type RulesContext, readAsIs } from './capabilities/index.ts';
 import type { FunctionImage } from './function-image.ts';
+import type { ByteRange } from './guest-plan.ts';
 import { onCommandWrite } from './header-hooks.ts';
 import { definePortHeader } from './port/port-header.ts';
 
@@ -21,8 +22,9 @@ export interface HeaderOptions {
 export interface HeaderRequest {
   readonly image: FunctionImage;
   readonly header: HeaderOptions;
-  /** Undefined: the BARs read as the image has them. */
-  readonly bars: readonly Bar[] | undefined;
+  readonly bars: readonly Bar[];
+  /** BARs that are not in `bars` read as the image has them. */
+  readonly keepsBars: boolean;
 }
 
 /** Command bits that a guest may set (PCIe 7.5.1.1.3); the others read as they are. */
@@ -34,17 +36,32 @@ const COMMAND_RW =
   reg.COMMAND_SERR_ENABLE |
   reg.COMMAND_INTERRUPT_DISABLE;
 
+/** First byte after the registers that a CardBus bridge has behind the header (PC Card Standard 4.5.2). */
+const CARDBUS_HEADER_END = 0x48;
+
+/** `[start, end)` of the bytes that a header of layout 0, 1 or 2 has registers in. */
+export function headerRanges(headerLayout: number): readonly ByteRange[] {
+  if (headerLayout === 0) {
+    return [
+      [0, reg.CAPABILITIES_POINTER + 1],
+      [reg.INTERRUPT_LINE, reg.HEADER_END],
+    ];
+  }
+  return [[0, headerLayout === 2 ? CARDBUS_HEADER_END : reg.HEADER_END]];
+}
+
 /** The header (PCIe 7.5.1): identification reads as it is, Command latches, the capability list is ours. */
 export function defineHeader(
   context: RulesContext,
-  { image, header, bars }: HeaderRequest,
+  { image, header, bars, keepsBars }: HeaderRequest,
   hasCapabilities: boolean,
 ): Finding[] {
   const { builder } = context;
   const { space } = image;
-  readAsIs(context, 0, image.headerLayout === 0 ? reg.CAPABILITIES_POINTER : reg.HEADER_END);
-  readAsIs(context, reg.INTERRUPT_LINE, reg.HEADER_END);
-  builder.own(0, reg.HEADER_END, 'header', context.physical ? 'mixed' : 'virtual');
+  for (const [start, end] of headerRanges(image.headerLayout)) {
+    readAsIs(context, start, Math.min(end, image.readSize));
+    builder.own(start, end, 'header', context.physical ? 'mixed' : 'virtual');
+  }
   builder.register(reg.COMMAND, 2, {
     value: space.read(reg.COMMAND, 2) | header.commandOnes,
     virtual: COMMAND_RW | header.commandOnes,
@@ -68,7 +85,7 @@ export function defineHeader(
   latch(context, reg.INTERRUPT_LINE);
   builder.register(capabilitiesPointerOffset(space), 1, {});
   const findings = image.hasVfHeader ? defineVfHeader(context, header) : [];
-  if (bars !== undefined && image.headerLayout === 0) defineBars(context, bars);
+  if (image.headerLayout === 0) defineBars(context, bars, keepsBars);
   if (image.headerLayout === 1 && !context.physical) definePortHeader(context);
   builder.register(reg.HEADER_TYPE, 1, {
     virtual: reg.HEADER_TYPE_MULTI_FUNCTION,

@@ -11,7 +11,8 @@ const TYPE_NAMES: ReadonlyMap<number, string> = new Map([
   [exp.DEVICE_TYPE_RC_EVENT_COLLECTOR, 'a root complex event collector'],
 ]);
 
-const ENDPOINTS: ReadonlySet<number> = new Set([
+/** Device/Port Types of endpoints. */
+export const ENDPOINT_TYPES: ReadonlySet<number> = new Set([
   exp.DEVICE_TYPE_ENDPOINT,
   exp.DEVICE_TYPE_LEGACY_ENDPOINT,
   exp.DEVICE_TYPE_RC_INTEGRATED_ENDPOINT,
@@ -27,12 +28,15 @@ export function reasonAgainstPasid(image: FunctionImage): string | undefined {
   }
   if (image.express === undefined)
     return 'it has no PCI Express Capability, and PASID needs one of version 2';
-  const { deviceType, version } = image.express;
-  if (!ENDPOINTS.has(deviceType)) {
+  const { deviceType, version, length } = image.express;
+  if (!ENDPOINT_TYPES.has(deviceType)) {
     return `it is ${TYPE_NAMES.get(deviceType) ?? `of device/port type ${deviceType}`}, and PASID is for endpoints`;
   }
   if (version < 2) {
     return `its PCI Express Capability has version ${version}, and PASID needs Device Capabilities 2, which came with version 2`;
+  }
+  if (length < exp.EXP_DEVICE_CAPABILITIES_2 + 4) {
+    return 'its PCI Express Capability is cut off before Device Capabilities 2';
   }
   return undefined;
 }

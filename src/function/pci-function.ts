@@ -76,7 +76,7 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
         if (this.hears('host-write')) this.emit('host-write', { offset, size, value });
       },
     );
-    this.#bars = new BarDecoder(bars ?? [], (offset) => this.#space.peek(offset));
+    this.#bars = new BarDecoder(bars, (offset) => this.#space.peek(offset));
     this.#power = powerCapability(view.plan.standard, image.space);
     this.#interrupts = new FunctionInterrupts(
       view.plan.standard,
@@ -85,7 +85,8 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
       {
         send: (kind, vector, low, high, data) => {
           const address = high * 2 ** 32 + low;
-          if (address < MESSAGE_ADDRESS_LIMIT && this.hears('msi'))
+          // A message is a memory write of the function (PCIe 7.5.1.1.3).
+          if (address < MESSAGE_ADDRESS_LIMIT && this.canIssue() && this.hears('msi'))
             this.emit('msi', { kind, vector, address, data });
         },
         route: (kind, vector, low, high, data, enabled) => {
@@ -165,6 +166,11 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
     this.#space.readInto(offset, bytes);
   }
 
+  /** Fills `bytes` with what a guest would read from `offset` on, without counting as the guest's first access. */
+  inspectInto(offset: number, bytes: Uint8Array): void {
+    this.#space.inspectInto(offset, bytes);
+  }
+
   /** The guest writes `bytes` from `offset` on. */
   writeFrom(offset: number, bytes: Uint8Array): void {
     this.#space.writeFrom(offset, bytes);
@@ -230,10 +236,11 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
    * embedder resets that too (`VFIO_DEVICE_RESET`).
    */
   reset(kind: ResetKind): void {
-    this.#space.reset();
+    this.#space.reset(kind === 'flr');
     this.#interrupts.reset();
-    readLatches(this.endpointState, this.#latches, (offset) => this.#space.peek(offset));
+    this.#readLatches();
     this.#refreshDecode();
+    if (this.port !== undefined) this.#host?.busNumbersChanged(this);
     this.#sink?.endpointReset(this.endpointState, kind);
     if (this.hears('reset')) this.emit('reset', { kind });
   }
@@ -300,8 +307,9 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
     this.#space.restoreRegisters(checked.registers);
     this.#space.touched = checked.touched;
     this.#interrupts.restoreState(checked.interrupts);
-    readLatches(this.endpointState, this.#latches, (offset) => this.#space.peek(offset));
+    this.#readLatches();
     this.#refreshDecode();
+    if (this.port !== undefined) this.#host?.busNumbersChanged(this);
     if (this.endpointState.rid !== -1) this.#sink?.endpointChanged(this.endpointState, 'restored');
   }
 
@@ -325,7 +333,7 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
       powerStateWritten: (offset, previous, state) => this.#powerStateWritten(offset, previous, state),
       pasidControlChanged: (control) => this.#pasidControlChanged(control),
       atsControlChanged: (control) => this.#atsControlChanged(control),
-      priControlChanged: (control, offset) => this.#priControlChanged(control, offset),
+      priControlChanged: () => this.#priControlChanged(),
     };
   }
 
@@ -363,14 +371,27 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
     state.privileged = this.#pasid?.privileged ?? false;
     state.ats = this.#latches.ats !== undefined;
     state.pri = this.#latches.pri !== undefined;
-    readLatches(state, this.#latches, (register) => this.#space.peek(register));
+    this.#readLatches();
+  }
+
+  #readLatches(): void {
+    readLatches(this.endpointState, this.#latches, (register) => this.#space.peek(register));
+    // Nothing is outstanding in a model without a device: Stopped follows Enable at once (PCIe 10.5.2.3).
+    const { pri } = this.#latches;
+    if (pri === undefined) return;
+    this.#space.poke(
+      pri + ats.PRI_CONTROL,
+      ats.PRI_STOPPED << 16,
+      this.endpointState.priEnable ? 0 : ats.PRI_STOPPED << 16,
+    );
   }
 
   #refreshDecode(): void {
-    const changed = this.#bars.refresh(this.powerState === 0, (bar) => {
+    if (!this.#bars.refresh(this.powerState === 0)) return;
+    this.#host?.decodeChanged(this);
+    this.#bars.announce((bar) => {
       if (this.hears('bar')) this.emit('bar', bar);
     });
-    if (changed) this.#host?.decodeChanged(this);
   }
 
   #commandChanged(): void {
@@ -396,10 +417,12 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
     if (previous === state) return;
     if (previous === 3 && state === 0 && !this.#power.keepsStateInD3) this.reset('d3hot');
     this.#refreshDecode();
+    if (this.port !== undefined) this.#host?.decodeChanged(this);
     if (this.hears('power-state')) this.emit('power-state', { state });
   }
 
   #slotControlWritten(previous: number, control: number): void {
+    this.port?.slotWritten(previous);
     if (this.port?.interruptPending === false) this.#interrupts.setLevel(false);
     if (previous === control || !this.hears('slot-control')) return;
     this.emit('slot-control', {
@@ -429,11 +452,9 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
     });
   }
 
-  #priControlChanged(control: number, offset: number): void {
-    const enable = (control & ats.PRI_ENABLE) !== 0;
-    this.endpointState.priEnable = enable;
-    // Nothing is outstanding in a model without a device: Stopped follows Enable at once (PCIe 10.5.2.3).
-    this.#space.poke(offset, ats.PRI_STOPPED << 16, enable ? 0 : ats.PRI_STOPPED << 16);
+  #priControlChanged(): void {
+    this.#readLatches();
+    const enable = this.endpointState.priEnable;
     if (this.endpointState.rid !== -1) this.#sink?.endpointChanged(this.endpointState, 'pri-control');
     if (this.hears('pri-control')) this.emit('pri-control', { enable });
   }

@@ -12,17 +12,31 @@ export interface DecodedWindow {
   readonly bar: number;
 }
 
-/** One address space: which BAR claims an address. Where two overlap, the one found first answers. */
+/**
+ * One address space: which BAR claims an address. Where two overlap, the one that begins last answers; of two that
+ * begin together, the later one in order of requester ID and BAR.
+ */
 export class DecodeMap {
   #windows: readonly DecodedWindow[] = [];
   #starts = new Float64Array(0);
+  // How far each window and all before it reach.
+  #reach = new Float64Array(0);
+  #overlap = false;
   #last: DecodedWindow | undefined;
 
   /** Puts `windows` in force. */
   replace(windows: readonly DecodedWindow[]): void {
     this.#windows = windows.toSorted((a, b) => a.address - b.address);
     this.#starts = Float64Array.from(this.#windows, ({ address }) => address);
+    this.#reach = new Float64Array(windows.length);
+    this.#overlap = false;
     this.#last = undefined;
+    let reach = 0;
+    for (const [i, { address, size }] of this.#windows.entries()) {
+      if (address < reach) this.#overlap = true;
+      reach = Math.max(reach, address + size);
+      this.#reach[i] = reach;
+    }
   }
 
   /** The windows, by address. */
@@ -42,11 +56,11 @@ export class DecodeMap {
       if ((this.#starts[middle] ?? 0) <= address) low = middle + 1;
       else high = middle;
     }
-    // Windows that overlap are not sorted by their ends, so look at all that begin before.
-    for (let i = low - 1; i >= 0; i--) {
+    // Windows that overlap are not sorted by their ends, so look on as long as one before reaches this far.
+    for (let i = low - 1; i >= 0 && (this.#reach[i] ?? 0) > address; i--) {
       const window = this.#windows[i];
       if (window === undefined || address >= window.address + window.size) continue;
-      this.#last = window;
+      if (!this.#overlap) this.#last = window;
       return window;
     }
     return undefined;
@@ -55,9 +69,9 @@ export class DecodeMap {
   /** Reads `size` (1, 2, 4) bytes at `address` from the BARs that claim them; all-ones where nobody does. */
   read(address: number, size: number): number {
     const window = this.find(address);
-    if (window === undefined) return size === 4 ? 0xffffffff : size === 2 ? 0xffff : 0xff;
-    const offset = address - window.address;
-    if (offset + size <= window.size) return window.fn.barRead(window.bar, offset, size);
+    if (window !== undefined && address - window.address + size <= window.size)
+      return window.fn.barRead(window.bar, address - window.address, size);
+    if (size === 1) return 0xff;
     let value = 0;
     for (let i = size - 1; i >= 0; i--) value = (value << 8) | this.read(address + i, 1);
     return value >>> 0;
@@ -66,9 +80,8 @@ export class DecodeMap {
   /** Writes the low `size` (1, 2, 4) bytes of `value` at `address` to the BARs that claim them. */
   write(address: number, size: number, value: number): void {
     const window = this.find(address);
-    if (window === undefined) return;
-    const offset = address - window.address;
-    if (offset + size <= window.size) window.fn.barWrite(window.bar, offset, size, value);
-    else for (let i = 0; i < size; i++) this.write(address + i, 1, value >>> (8 * i));
+    if (window !== undefined && address - window.address + size <= window.size)
+      window.fn.barWrite(window.bar, address - window.address, size, value);
+    else if (size > 1) for (let i = 0; i < size; i++) this.write(address + i, 1, (value >>> (8 * i)) & 0xff);
   }
 }

@@ -70,6 +70,8 @@ export class PciSegment extends TypedEmitter<SegmentEvents> {
   readonly #io = new DecodeMap();
   readonly #host: FunctionHost;
   #decodeIsStale = false;
+  // Counts renumberings, so that one can see that a listener caused another.
+  #renumberings = 0;
   /** CONFIG_ADDRESS as a signed word: negative while Enable (bit 31) is set. */
   #configAddress = 0;
 
@@ -101,7 +103,7 @@ export class PciSegment extends TypedEmitter<SegmentEvents> {
       busNumbersChanged: () => this.#renumber(),
       secondaryBusReset: (port) => this.#resetBehind(port),
       pinChanged: (fn, pin, asserted) => {
-        if (this.hears('intx'))
+        if (this.hears('intx') && this.#topology.isConnected(fn))
           this.emit('intx', { ...rootInterrupt(this.#topology, fn, pin), asserted, fn });
       },
     };
@@ -129,7 +131,8 @@ export class PciSegment extends TypedEmitter<SegmentEvents> {
     this.#topology.addFixed(rid, fn);
     this.#functions[rid] = fn;
     this.#slotChanged(fn);
-    this.#decodeChanged();
+    // A port may come back with bus numbers and with functions behind it.
+    this.#renumber();
     return fn;
   }
 
@@ -137,14 +140,22 @@ export class PciSegment extends TypedEmitter<SegmentEvents> {
    * Plugs `fn` behind `port`, a root port or switch port of this segment. Its address follows from the bus numbers
    * that the guest programs. The port's slot announces it as a hot-plug. Returns `fn`.
    *
-   * @throws VpciError `VPCI_PLUG` when `port` is no port of this segment or the place is taken or does not exist, or
-   * what `PciFunction.attach` throws.
+   * @throws VpciError `VPCI_PLUG` when `port` is no port of this segment or is behind `fn`, or the place is taken or
+   * does not exist, or what `PciFunction.attach` throws.
    */
   plug(port: PciFunction, fn: PciFunction, options: PlugOptions = {}): PciFunction {
     const { device = 0, fn: number = 0, iommu = this.iommu } = options;
     const bridge = port.port;
     if (bridge === undefined || !this.#topology.has(port)) {
       throw new VpciError('VPCI_PLUG', 'plug takes a root port or switch port that is in this segment');
+    }
+    for (const above of this.#topology.above(port)) {
+      if (above === fn) {
+        throw new VpciError(
+          'VPCI_PLUG',
+          'the port is behind the function that is plugged there: move it first',
+        );
+      }
     }
     const last = lastDeviceBehind(bridge);
     if (!isWhole(device, last) || !isWhole(number, 7)) {
@@ -171,7 +182,7 @@ export class PciSegment extends TypedEmitter<SegmentEvents> {
 
   /**
    * Takes a function out of the segment and returns it: by address, or the function itself. What is plugged behind
-   * it goes out of reach.
+   * it goes out of reach, and the interrupt lines that it and those drive fall (PCIe 2.2.8.1).
    *
    * @throws VpciError `VPCI_BDF`, or `VPCI_NO_FUNCTION` when there is none.
    */
@@ -183,14 +194,17 @@ export class PciSegment extends TypedEmitter<SegmentEvents> {
         `there is no function ${typeof which === 'object' ? 'like this' : formatBdf(parseBdf(which))} in the segment`,
       );
     }
+    this.#lowerPins(fn);
+    // A listener may have been faster.
+    if (!this.#topology.has(fn)) return fn;
     const plug = this.#topology.plugOf(fn);
-    const slot = this.#topology.slotOf(fn).filter((one) => one !== fn);
+    const neighbour = this.#topology.slotOf(fn).find((one) => one !== fn);
     const { rid } = fn.endpointState;
     if (rid !== -1) this.#functions[rid] = undefined;
     this.#topology.delete(fn);
     fn.detach();
     this.#renumber();
-    if (slot.length === 1) slot[0]?.setMultiFunction(false);
+    if (neighbour !== undefined && this.#topology.has(neighbour)) this.#slotChanged(neighbour);
     if (plug !== undefined && this.#topology.behind(plug.port).length === 0)
       plug.port.port?.setPresence(false, true);
     return fn;
@@ -308,7 +322,8 @@ export class PciSegment extends TypedEmitter<SegmentEvents> {
   /** Resets the segment and every function in it. */
   reset(kind: ResetKind = 'bus'): void {
     this.#configAddress = 0;
-    for (const fn of this.#topology.all()) fn.reset(kind);
+    const all = [...this.#topology.all()];
+    for (const fn of all) if (this.#topology.has(fn)) fn.reset(kind);
     // Bus numbers and windows are gone.
     this.#renumber();
   }
@@ -337,24 +352,38 @@ export class PciSegment extends TypedEmitter<SegmentEvents> {
         `the state is of ${functions.length} functions, and the segment has ${present.length}`,
       );
     }
-    for (const [i, fn] of present.entries()) fn.restoreState(functions[i]);
-    this.#configAddress = configAddress & CONFIG_ADDRESS_MASK;
-    this.#renumber();
+    try {
+      for (const [i, fn] of present.entries()) fn.restoreState(functions[i]);
+      this.#configAddress = configAddress & CONFIG_ADDRESS_MASK;
+    } finally {
+      this.#renumber();
+    }
   }
 
-  /** Brings the table of requester IDs in line with the bus numbers. */
+  /**
+   * Brings the table of requester IDs in line with the bus numbers. A listener may change the topology meanwhile: then
+   * that change brings everything in line, and this call is over.
+   */
   #renumber(): void {
-    const wanted = [...this.#topology.requesterIds()].filter(([fn, rid]) => fn.endpointState.rid !== rid);
+    const renumbering = ++this.#renumberings;
+    const wanted = [...this.#topology.requesterIds()].filter(
+      ([fn, rid]) => fn.endpointState.rid !== rid || (rid !== -1 && this.#functions[rid] !== fn),
+    );
     for (const [fn] of wanted) {
       const { rid } = fn.endpointState;
-      if (rid !== -1) this.#functions[rid] = undefined;
+      if (rid !== -1 && this.#functions[rid] === fn) this.#functions[rid] = undefined;
     }
     // Two functions may change places: first everybody leaves an address that another one gets.
     const targets = new Set(wanted.map(([, rid]) => rid));
-    for (const [fn, rid] of wanted) if (rid === -1 || targets.has(fn.endpointState.rid)) fn.move(-1);
     for (const [fn, rid] of wanted) {
-      fn.move(rid);
+      if (rid !== -1 && (fn.endpointState.rid === rid || !targets.has(fn.endpointState.rid))) continue;
+      fn.move(-1);
+      if (renumbering !== this.#renumberings) return;
+    }
+    for (const [fn, rid] of wanted) {
       if (rid !== -1) this.#functions[rid] = fn;
+      fn.move(rid);
+      if (renumbering !== this.#renumberings) return;
     }
     this.#decodeChanged();
   }
@@ -362,9 +391,14 @@ export class PciSegment extends TypedEmitter<SegmentEvents> {
   #resetBehind(port: PciFunction): void {
     for (const fn of this.#topology.behind(port)) {
       this.#resetBehind(fn);
-      fn.reset('bus');
+      if (this.#topology.has(fn)) fn.reset('bus');
     }
     this.#renumber();
+  }
+
+  #lowerPins(fn: PciFunction): void {
+    for (const one of this.#topology.behind(fn)) this.#lowerPins(one);
+    fn.setInterrupt(false);
   }
 
   #slotChanged(fn: PciFunction): void {
@@ -415,7 +449,8 @@ export class PciSegment extends TypedEmitter<SegmentEvents> {
 
   #isForwarded(fn: PciFunction, kind: 'memory' | 'io', address: number, size: number): boolean {
     for (const port of this.#topology.above(fn)) {
-      if (port.port?.forwards(kind, address, size) !== true) return false;
+      // In D3hot a port passes configuration requests on only (PCIe 5.3.1.4).
+      if (port.powerState !== 0 || port.port?.forwards(kind, address, size) !== true) return false;
     }
     return true;
   }

@@ -59,6 +59,13 @@ export class Topology {
       yield plug.port;
   }
 
+  /** True while `fn` and every port above it are in place. */
+  isConnected(fn: PciFunction): boolean {
+    let top = fn;
+    for (const port of this.above(fn)) top = port;
+    return this.has(top);
+  }
+
   /** Functions with the same bus and device number as `fn`, itself included. */
   slotOf(fn: PciFunction): PciFunction[] {
     const plug = this.#plugs.get(fn);

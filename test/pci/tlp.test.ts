@@ -15,8 +15,8 @@ const fromHex = (text: string): Uint8Array => Uint8Array.from(Buffer.from(text.r
 const read: MemoryTlpInit = { kind: 'read', requester: 0x0100, address: 0x4000_0000n, length: 16 };
 
 function failureOf(text: string): TlpFailure | 'none' {
-  const decoded = decodeTlp(fromHex(text));
-  return decoded.ok ? 'none' : decoded.failure;
+  const result = decodeTlp(fromHex(text));
+  return result.ok ? 'none' : result.failure;
 }
 
 function decoded(init: MemoryTlpInit): MemoryTlp {

@@ -20,6 +20,8 @@ export interface ReferencePlan {
   /** Shown PASID, in bits and flags. */
   readonly pasid: { offset: number; width: number; execute: boolean; privileged: boolean } | undefined;
   readonly express: Link | undefined;
+  /** Writes to PASID Control vanish. */
+  readonly drop: boolean;
 }
 
 /** The host's options refuse the function: with a sentence for the test's output. */
@@ -45,7 +47,10 @@ export function holePasid(bytes: Uint8Array): number[] {
 }
 
 /** @throws Refused when the options or the bytes don't allow what is asked for. */
-export function planReference(bytes: Uint8Array, options: Omit<PassthroughOptions, 'physical'>): ReferencePlan {
+export function planReference(
+  bytes: Uint8Array,
+  options: Omit<PassthroughOptions, 'physical'>,
+): ReferencePlan {
   const physicalPasid = [
     ...extendedLinks(bytes)
       .filter(({ id }) => id === PASID)
@@ -57,20 +62,32 @@ export function planReference(bytes: Uint8Array, options: Omit<PassthroughOption
     if (physicalPasid.some((at) => start < at + 8 && at < end)) throw new Refused('range covers PASID');
   }
   const width = Math.min(options.pasid?.width ?? 0, options.maxPasidWidth ?? 20);
-  if (width === 0) return arrange(bytes, options, 0);
-  try {
-    return arrange(bytes, options, width);
-  } catch (error) {
-    if (!(error instanceof Refused) || options.onPasidRefused !== 'omit') throw error;
-    return arrange(bytes, options, 0);
+  if (options.onPasidRefused !== 'omit') return arrange(bytes, options, width);
+  // First PASID is left out, then ATS and PRI.
+  for (const bits of [width, 0]) {
+    try {
+      return arrange(bytes, options, bits);
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+    }
   }
+  return arrange(bytes, { ...options, ats: undefined, pri: undefined }, 0);
 }
 
 function arrange(
   bytes: Uint8Array,
-  options: Omit<PassthroughOptions, 'physical'>,
+  given: Omit<PassthroughOptions, 'physical'>,
   width: number,
 ): ReferencePlan {
+  // Virtual ATS and PRI are for endpoints; a bridge's own can be hidden all the same.
+  const endpoint = (byteAt(bytes, 0x0e) & 0x7f) === 0;
+  const options = endpoint
+    ? given
+    : {
+        ...given,
+        ats: given.ats === false ? false : undefined,
+        pri: given.pri === false ? false : undefined,
+      };
   const standard = standardLinks(bytes);
   const express = standard.find(({ id }) => id === 0x10);
   if (width > 0) checkEligible(bytes, express);
@@ -92,8 +109,8 @@ function arrange(
   // Which physical structures a virtual one takes the place of, and which bytes nothing else may use.
   const places = new Map<number, number>();
   for (const id of wanted) {
-    const old = physical.find((link) => link.id === id);
-    if (old === undefined || old.length < (LENGTH.get(id) ?? 0)) continue;
+    const old = physical.find((link) => link.id === id && link.length >= (LENGTH.get(id) ?? 0));
+    if (old === undefined) continue;
     if (id === PASID && explicit !== undefined && explicit !== old.offset) continue;
     places.set(id, old.offset);
   }
@@ -103,7 +120,7 @@ function arrange(
   for (const link of physical) {
     if (link !== moved) taken.push([link.offset, link.offset + link.length]);
   }
-  if (physical.length > 0 && !places.has(PASID)) taken.push([0x100, 0x104]);
+  if (physical.length > 0) taken.push([0x100, 0x104]);
   for (const at of holePasid(bytes)) taken.push([at, at + 8]);
   for (const range of options.passthroughRanges ?? []) taken.push(range);
   const free = (at: number, length: number): boolean =>
@@ -162,6 +179,7 @@ function arrange(
             privileged: options.pasid?.privileged ?? false,
           },
     express,
+    drop: options.control === 'drop',
   };
 }
 
@@ -176,13 +194,13 @@ function checkEligible(bytes: Uint8Array, express: Link | undefined): void {
   if (express.length < 0x28) throw new Refused('Device Capabilities 2 is cut off');
 }
 
-/** The end of the space; then the lowest gap behind the last body; then the lowest gap. */
+/** 0xff8; then the lowest gap behind the last body; then the lowest gap. */
 function search(
   free: (at: number, length: number) => boolean,
   length: number,
   lastEnd: number,
 ): number | undefined {
-  if (free(0x1000 - length, length)) return 0x1000 - length;
+  if (free(0xff8, length)) return 0xff8;
   for (let at = Math.ceil(lastEnd / 4) * 4; at < 0x1000; at += 4) if (free(at, length)) return at;
   for (let at = 0x100; at < 0x1000; at += 4) if (free(at, length)) return at;
   return undefined;

@@ -1,4 +1,4 @@
-import { VpciError } from '../../src/index.ts';
+import { type Finding, VpciError } from '../../src/index.ts';
 import {
   type DumpedFunction,
   formatDump,
@@ -6,44 +6,22 @@ import {
   guestView,
   type GuestViewOptions,
 } from '../../src/inspect/index.ts';
-import { type Arguments, onlyPositional, type OptionTable, parseArguments } from './arguments.ts';
+import { onlyPositional, parseArguments } from './arguments.ts';
 import { loadDump, selectFunctions } from './dump-input.ts';
-import { CliError, EXIT_NO, EXIT_OK, EXIT_USAGE } from './exit-code.ts';
+import { CliError, EXIT_NO, EXIT_OK } from './exit-code.ts';
 import type { Output } from './io.ts';
+import { VIEW_OPTIONS, VIEW_OPTIONS_HELP, viewOptions } from './view-options.ts';
 
-export const VIEW_HELP = `Usage: vpci view DUMP [options]
+export const VIEW_HELP: string = `Usage: vpci view DUMP [options]
 
 Prints what a guest would see of the functions in DUMP, as "lspci -xxxx" text that "lspci -F" reads.
 DUMP is the output of lspci -xxxx, or a binary config file of sysfs; - is standard input.
 Findings (what was hidden, replaced or repaired) go to standard error.
 
-  --pasid-width N        show a PASID capability of N bits (1..20); without it, none is shown
-  --exec                 the host has execute permission enabled
-  --priv                 the host has privileged mode enabled
-  --pasid-offset 0xNNN   where to put it; default: a free place is found
-  --control latch|drop   what guest writes to PASID Control do (the power-on view is the same)
-  --ats, --pri           show a virtual ATS or Page Request capability
-  --as-rciep             show an endpoint as an RC integrated endpoint
-  --function BDF         only this function of the dump
-  --id VVVV:DDDD         IDs of a virtual function, whose own read ffff
-  --json                 one JSON object instead of text
+${VIEW_OPTIONS_HELP}  --json                 one JSON object instead of text
 
 Exit code: 0 a view was printed, 1 refused, 2 usage or unreadable input.
 `;
-
-const OPTIONS: OptionTable = {
-  'pasid-width': { type: 'string' },
-  exec: { type: 'boolean' },
-  priv: { type: 'boolean' },
-  'pasid-offset': { type: 'string' },
-  control: { type: 'string' },
-  ats: { type: 'boolean' },
-  pri: { type: 'boolean' },
-  'as-rciep': { type: 'boolean' },
-  function: { type: 'string' },
-  id: { type: 'string' },
-  json: { type: 'boolean' },
-};
 
 interface Viewed extends GuestView {
   readonly dumped: DumpedFunction;
@@ -51,7 +29,7 @@ interface Viewed extends GuestView {
 
 /** `vpci view`. */
 export function view(args: readonly string[], output: Output): number {
-  const given = parseArguments('view', args, OPTIONS);
+  const given = parseArguments('view', args, VIEW_OPTIONS);
   const path = onlyPositional('view', 'dump', given);
   const options = viewOptions(given);
   const functions = selectFunctions(loadDump(path), given.text('function'));
@@ -61,55 +39,10 @@ export function view(args: readonly string[], output: Output): number {
     return EXIT_OK;
   }
   for (const { dumped, findings } of viewed) {
-    for (const { code, message } of findings) output.err(`${dumped.bdf}: ${code}: ${message}\n`);
+    for (const line of findingLines(findings)) output.err(`${dumped.bdf}: ${line}\n`);
   }
   output.out(formatDump(viewed.map(({ dumped, bytes }) => ({ ...dumped, bytes }))));
   return EXIT_OK;
-}
-
-function viewOptions(given: Arguments): GuestViewOptions {
-  const width = given.number('pasid-width');
-  if (width !== undefined && (width < 1 || width > 20)) {
-    throw new CliError(
-      EXIT_USAGE,
-      `--pasid-width is ${width}: a PASID has 1 to 20 bits; leave the option out for no PASID`,
-    );
-  }
-  if (width === undefined) {
-    for (const name of ['exec', 'priv', 'pasid-offset', 'control']) {
-      if (given.flag(name) || given.text(name) !== undefined) {
-        throw new CliError(EXIT_USAGE, `--${name} is about a PASID capability: give --pasid-width too`);
-      }
-    }
-  }
-  const control = given.text('control') ?? 'latch';
-  if (control !== 'latch' && control !== 'drop') {
-    throw new CliError(EXIT_USAGE, `--control is "${control}": it is latch or drop`);
-  }
-  return {
-    ...(width === undefined
-      ? {}
-      : { pasid: { width, execute: given.flag('exec'), privileged: given.flag('priv') } }),
-    pasidOffset: given.number('pasid-offset'),
-    control,
-    // Left out, a physical ATS or Page Request capability is shown as it is.
-    ats: given.flag('ats') || undefined,
-    pri: given.flag('pri') || undefined,
-    present: given.flag('as-rciep') ? 'rciep' : 'as-is',
-    ...vfIds(given.text('id')),
-  };
-}
-
-function vfIds(id: string | undefined): Pick<GuestViewOptions, 'vendorId' | 'deviceId'> {
-  if (id === undefined) return {};
-  const [, vendor, device] = /^([0-9a-f]{4}):([0-9a-f]{4})$/i.exec(id) ?? [];
-  if (vendor === undefined || device === undefined) {
-    throw new CliError(
-      EXIT_USAGE,
-      `--id is "${id}": write it as VVVV:DDDD in hexadecimal, such as 8086:10ca`,
-    );
-  }
-  return { vendorId: Number.parseInt(vendor, 16), deviceId: Number.parseInt(device, 16) };
 }
 
 /** Of several functions some may refuse (bridges have no PASID); they are shown without, unless all refuse. */
@@ -135,6 +68,25 @@ function viewOne(dumped: DumpedFunction, options: GuestViewOptions): GuestView {
       throw new CliError(EXIT_NO, `${dumped.bdf}: ${error.message} (${error.code})`);
     throw error;
   }
+}
+
+/** A line a finding; unclaimed bytes, of which a function may have dozens of runs, share one. */
+function findingLines(findings: readonly Finding[]): string[] {
+  const lines = findings
+    .filter(({ code }) => code !== 'unclaimed-bytes')
+    .map(({ code, message }) => `${code}: ${message}`);
+  const unclaimed = findings.filter(({ code }) => code === 'unclaimed-bytes');
+  const [first] = unclaimed;
+  if (first === undefined) return lines;
+  if (unclaimed.length === 1) return [...lines, `${first.code}: ${first.message}`];
+  const ranges = unclaimed
+    .slice(0, 4)
+    .map(({ offset, length }) => `0x${offset.toString(16)}..0x${(offset + length - 1).toString(16)}`);
+  const more = unclaimed.length > ranges.length ? ` and ${unclaimed.length - ranges.length} more` : '';
+  return [
+    ...lines,
+    `${first.code}: ${ranges.join(', ')}${more} belong to no capability and read 0; "vpci explain" lists them`,
+  ];
 }
 
 function toJson({ dumped, bytes, pasid, findings }: Viewed): unknown {

@@ -12,7 +12,7 @@ const INITIATE_FLR = 0x01;
 export const defineAdvancedFeatures: CapabilityRules = ({ builder, image }, place) => {
   if (!holds(place, AF_CONTROL, 1)) return;
   if ((image.read(place.offset + AF_CAPABILITIES, 1) & FLR_SUPPORTED) === 0) return;
-  builder.register(place.offset + AF_CONTROL, 1, { onWrite: onControl });
+  builder.register(place.offset + AF_CONTROL, 1, { virtual: INITIATE_FLR, onWrite: onControl });
 };
 
 const onControl: WriteHook<FunctionHooks> = (target, _offset, _before, _after, written) => {

@@ -32,6 +32,7 @@ export const defineExpress: CapabilityRules = (context, place) => {
     value: image.read(control, 2) & ~exp.EXP_INITIATE_FUNCTION_LEVEL_RESET,
     rw: physical ? LATCHED : LATCHED | FORWARDED,
     reset: DEVICE_CONTROL_RESET,
+    keptByFlr: exp.EXP_MAX_PAYLOAD_SIZE,
     ...(resettable ? { onWrite: onDeviceControl } : {}),
   });
   if (physical) builder.forwardBits(control, 2, FORWARDED);
@@ -52,7 +53,10 @@ function definePortControls({ builder, image }: RulesContext, place: Place): voi
   const capabilities = image.read(offset + exp.EXP_CAPABILITIES, 2);
   const type = (capabilities & exp.EXP_DEVICE_PORT_TYPE) >>> exp.EXP_DEVICE_PORT_TYPE_SHIFT;
   if (type !== exp.DEVICE_TYPE_RC_INTEGRATED_ENDPOINT) {
-    builder.register(offset + exp.EXP_LINK_CONTROL, 2, { rw: exp.EXP_LINK_CONTROL_RW });
+    builder.register(offset + exp.EXP_LINK_CONTROL, 2, {
+      rw: exp.EXP_LINK_CONTROL_RW,
+      keptByFlr: exp.EXP_LINK_CONTROL_RW,
+    });
   }
   if ((capabilities & exp.EXP_SLOT_IMPLEMENTED) !== 0 && holds(place, exp.EXP_SLOT_CONTROL, 4)) {
     builder.register(offset + exp.EXP_SLOT_CONTROL, 2, {

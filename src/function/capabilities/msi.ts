@@ -5,6 +5,7 @@ import { type CapabilityRules, holds } from './capability-rules.ts';
 /** MSI Message Control, 16 bits (PCIe 7.7.1.2). */
 export const MSI_CONTROL = 0x02;
 export const MSI_ENABLE = 0x0001;
+const MULTIPLE_MESSAGE_CAPABLE = 0x000e;
 export const MSI_MULTIPLE_MESSAGE_ENABLE = 0x0070;
 const EXTENDED_MESSAGE_DATA_CAPABLE = 0x0200;
 const EXTENDED_MESSAGE_DATA_ENABLE = 0x0400;
@@ -33,7 +34,9 @@ export const defineMsi: CapabilityRules = ({ builder, image }, place) => {
   latch(data, 2, 0xffff);
   if (extendedData) latch(data + 2, 2, 0xffff);
   if ((control & PER_VECTOR_MASKING) !== 0) {
-    latch(data + 4, 4, 0xffffffff);
+    // A bit for each vector that exists; the others are reserved (PCIe 7.7.1.7).
+    const vectors = 1 << Math.min(5, (control & MULTIPLE_MESSAGE_CAPABLE) >>> 1);
+    latch(data + 4, 4, vectors === 32 ? 0xffffffff : (1 << vectors) - 1);
     latch(data + 8, 4, 0);
   }
 };

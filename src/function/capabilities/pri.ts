@@ -20,6 +20,6 @@ export function definePri({ builder }: RulesContext, { offset }: Place, pasid: b
   builder.register(offset + pri.PRI_ALLOCATION, 4, { rw: 0xffffffff });
 }
 
-const onControl: WriteHook<FunctionHooks> = (target, offset, before, after) => {
-  if (((before ^ after) & 0xffff) !== 0) target.priControlChanged(after & 0xffff, offset);
+const onControl: WriteHook<FunctionHooks> = (target, _offset, before, after) => {
+  if (((before ^ after) & 0xffff) !== 0) target.priControlChanged();
 };

@@ -21,6 +21,8 @@ export interface InterruptState {
 export class FunctionInterrupts {
   readonly msi: Msi | undefined;
   readonly msiX: MsiX | undefined;
+  /** Interrupt Pin: 1..4 for INTA..INTD, 0 for none. */
+  readonly pin: number;
 
   readonly #registers: RegisterFile;
   readonly #onPin: PinListener;
@@ -36,6 +38,7 @@ export class FunctionInterrupts {
   ) {
     this.#registers = registers;
     this.#onPin = onPin;
+    this.pin = pinOf(readPowerOn);
     // A clipped structure has no registers to go by.
     const msi = capabilities.find(
       (one) => one.id === CAP_MSI && one.length >= msiLength(readPowerOn(one.offset) >>> 16),
@@ -65,19 +68,13 @@ export class FunctionInterrupts {
   /** Something that decides about the pin changed: its level, Interrupt Disable, or the use of messages. */
   settlePin(): void {
     const word = this.#registers.peek(reg.COMMAND);
-    const pin = this.pin;
+    const { pin } = this;
     const level = ((word >>> 16) & reg.STATUS_INTERRUPT) !== 0;
     const silenced = (word & reg.COMMAND_INTERRUPT_DISABLE) !== 0 || this.usesMessages;
     const asserted = level && pin !== 0 && !silenced;
     if (asserted === this.#asserted) return;
     this.#asserted = asserted;
     this.#onPin(pin, asserted);
-  }
-
-  /** Interrupt Pin: 1..4 for INTA..INTD, 0 for none. */
-  get pin(): number {
-    const pin = (this.#registers.peek(reg.INTERRUPT_LINE) >>> 8) & 0xff;
-    return pin <= 4 ? pin : 0;
   }
 
   /** The pin is asserted, as the bus sees it. */
@@ -92,6 +89,7 @@ export class FunctionInterrupts {
 
   /** Sends vector `vector` by the mechanism in use; false when none is, or the vector does not exist. */
   trigger(vector: number): boolean {
+    if (!Number.isInteger(vector) || vector < 0) return false;
     if (this.msiX?.enabled === true) return this.msiX.trigger(vector);
     return this.msi?.trigger(vector) ?? false;
   }
@@ -114,4 +112,10 @@ export class FunctionInterrupts {
     if (msiX !== null) this.msiX?.restoreState(msiX);
     this.setLevel(level);
   }
+}
+
+/** The pin is not in the shadow when the register is physical. A VF, whose IDs read FFFFh, has none (PCIe 9.3.4.1). */
+function pinOf(readPowerOn: (offset: number) => number): number {
+  const pin = (readPowerOn(reg.INTERRUPT_LINE) >>> 8) & 0xff;
+  return pin > 4 || readPowerOn(reg.VENDOR_ID) === 0xffffffff ? 0 : pin;
 }

@@ -58,12 +58,8 @@ export class MsiX {
     const pendingBytes = 8 * Math.ceil(this.vectors / 64);
     this.#table = new DataView(new ArrayBuffer(tableBytes));
     this.#pending = new DataView(new ArrayBuffer(pendingBytes));
-    this.#tableAt = {
-      bar: table & BIR,
-      start: (table & ~BIR) >>> 0,
-      end: ((table & ~BIR) >>> 0) + tableBytes,
-    };
-    this.#pendingAt = { bar: pba & BIR, start: (pba & ~BIR) >>> 0, end: ((pba & ~BIR) >>> 0) + pendingBytes };
+    this.#tableAt = locate(table, tableBytes);
+    this.#pendingAt = locate(pba, pendingBytes);
     this.reset();
   }
 
@@ -179,6 +175,13 @@ export class MsiX {
       return this.#pending.getUint8(offset - this.#pendingAt.start);
     return 0;
   }
+}
+
+/** What a location register says. BAR Indicators 6 and 7 are reserved (PCIe 7.7.2.3) and lead nowhere. */
+function locate(register: number, bytes: number): Location {
+  const bir = register & BIR;
+  const start = (register & ~BIR) >>> 0;
+  return { bar: bir > 5 ? -1 : bir, start, end: start + bytes };
 }
 
 function touches({ bar, start, end }: Location, index: number, offset: number, size: number): boolean {

@@ -1,6 +1,8 @@
 import { MSI_CONTROL, MSI_ENABLE, MSI_MULTIPLE_MESSAGE_ENABLE } from '../capabilities/msi.ts';
 import type { MessageSink, RegisterFile } from './interrupt-types.ts';
 
+/** How many vectors the function asks for, log 2. */
+const MULTIPLE_MESSAGE_CAPABLE = 0x000e;
 const ADDRESS_64 = 0x0080;
 const PER_VECTOR_MASKING = 0x0100;
 const EXTENDED_MESSAGE_DATA_ENABLE = 0x0400;
@@ -16,6 +18,8 @@ export class Msi {
   readonly #offset: number;
   readonly #registers: RegisterFile;
   readonly #sink: MessageSink;
+  // Ours: what the register shows at power-on is the host's.
+  #pending = 0;
 
   constructor(offset: number, registers: RegisterFile, sink: MessageSink) {
     this.#offset = offset;
@@ -28,9 +32,11 @@ export class Msi {
     return (this.#control & MSI_ENABLE) !== 0;
   }
 
-  /** Vectors that the guest allocated, 1..32. */
+  /** Vectors that the guest allocated, 1..32; never more than there are. */
   get vectors(): number {
-    return 1 << Math.min(5, (this.#control & MSI_MULTIPLE_MESSAGE_ENABLE) >>> 4);
+    const allocated = (this.#control & MSI_MULTIPLE_MESSAGE_ENABLE) >>> 4;
+    const capable = (this.#control & MULTIPLE_MESSAGE_CAPABLE) >>> 1;
+    return 1 << Math.min(5, allocated, capable);
   }
 
   /** Requests an interrupt; a masked vector becomes pending. False when the vector does not exist or MSI is off. */
@@ -45,7 +51,7 @@ export class Msi {
   written(): void {
     if (this.enabled && this.#hasMasks) {
       const due = this.#pending & ~this.#mask;
-      this.#setPending(this.#pending & this.#mask);
+      if (due !== 0) this.#setPending(this.#pending & this.#mask);
       for (let vector = 0; vector < this.vectors; vector++)
         if ((due & (1 << vector)) !== 0) this.#send(vector);
     }
@@ -101,11 +107,8 @@ export class Msi {
     return this.#hasMasks ? this.#registers.peek(this.#dataOffset + 4) : 0;
   }
 
-  get #pending(): number {
-    return this.#hasMasks ? this.#registers.peek(this.#dataOffset + 8) : 0;
-  }
-
   #setPending(bits: number): void {
+    this.#pending = bits;
     if (this.#hasMasks) this.#registers.poke(this.#dataOffset + 8, -1, bits);
   }
 

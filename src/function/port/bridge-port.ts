@@ -8,9 +8,6 @@ import * as slot from './slot-registers.ts';
 /** What a bridge forwards. */
 export type ForwardedKind = 'memory' | 'io';
 
-/** Room for the 64-bit window registers: addresses are exact numbers below 2^53. */
-const UPPER_LIMIT = 2 ** 21;
-
 /** The downstream side of a root port or a switch port: bus numbers, windows and slot. */
 export class BridgePort {
   /** Device/Port Type, 4 bits. */
@@ -73,9 +70,11 @@ export class BridgePort {
    * the change bits and the interrupt that the guest enabled (PCIe 6.7.3).
    */
   setPresence(present: boolean, announce: boolean): void {
-    const link = this.#express + exp.EXP_LINK_CONTROL;
-    const active = slot.LINK_STATUS_DATA_LINK_LAYER_ACTIVE << 16;
-    this.#registers.poke(link, active, present ? active : 0);
+    if (this.deviceType !== exp.DEVICE_TYPE_UPSTREAM_PORT) {
+      const link = this.#express + exp.EXP_LINK_CONTROL;
+      const active = slot.LINK_STATUS_DATA_LINK_LAYER_ACTIVE << 16;
+      this.#registers.poke(link, active, present ? active : 0);
+    }
     if (!this.#hasSlot) return;
     const control = this.#express + exp.EXP_SLOT_CONTROL;
     const detect = slot.STATUS_PRESENCE_DETECT_STATE << 16;
@@ -96,25 +95,33 @@ export class BridgePort {
 
   /** A change that the guest wants to be interrupted for waits in Slot Status (PCIe 6.7.3.4). */
   get interruptPending(): boolean {
-    if (!this.#hasSlot) return false;
-    const word = this.#registers.peek(this.#express + exp.EXP_SLOT_CONTROL);
-    if ((word & slot.CONTROL_HOT_PLUG_INTERRUPT_ENABLE) === 0) return false;
-    const status = word >>> 16;
+    return this.#isPending(this.slotControl);
+  }
+
+  /** The guest wrote Slot Control, which read `previous`: it may have enabled what waits already. */
+  slotWritten(previous: number): void {
+    if (this.interruptPending && !this.#isPending(previous)) this.#interrupt();
+  }
+
+  #isPending(control: number): boolean {
+    if (!this.#hasSlot || (control & slot.CONTROL_HOT_PLUG_INTERRUPT_ENABLE) === 0) return false;
+    const status = this.#registers.peek(this.#express + exp.EXP_SLOT_CONTROL) >>> 16;
     // The enables have the positions of the status bits, but for the link state's.
     const linkChanged =
-      (word & slot.CONTROL_DATA_LINK_LAYER_STATE_CHANGED_ENABLE) !== 0 &&
+      (control & slot.CONTROL_DATA_LINK_LAYER_STATE_CHANGED_ENABLE) !== 0 &&
       (status & slot.STATUS_DATA_LINK_LAYER_STATE_CHANGED) !== 0;
-    return linkChanged || (word & status & slot.STATUS_WITH_ENABLES) !== 0;
+    return linkChanged || (control & status & slot.STATUS_WITH_ENABLES) !== 0;
   }
 
   #raise(status: number): void {
+    const waits = this.interruptPending;
     this.#registers.poke(this.#express + exp.EXP_SLOT_CONTROL, status << 16, status << 16);
-    if (this.interruptPending) this.#interrupt();
+    if (!waits && this.interruptPending) this.#interrupt();
   }
 
   #window(register: number, baseUpper: number, limitUpper: number, address: number, last: number): boolean {
-    if (baseUpper >= UPPER_LIMIT || limitUpper >= UPPER_LIMIT) return false;
     const word = this.#registers.peek(register);
+    // Registers beyond 2^53 come out inexact, and no address is as high as that.
     const base = baseUpper * 2 ** 32 + (((word & 0xfff0) << 16) >>> 0);
     const limit = limitUpper * 2 ** 32 + ((word & 0xfff00000) >>> 0) + 0xfffff;
     return address >= base && last <= limit;

@@ -14,6 +14,7 @@ import {
   rootAerCapability,
 } from '../blocks/index.ts';
 import { readFunctionImage } from '../function-image.ts';
+import { checkId } from '../function-options.ts';
 import { PciFunction } from '../pci-function.ts';
 
 /** IDs of the generic root port that QEMU defined; guests need no driver of their own for it. */
@@ -38,7 +39,11 @@ export interface PortOptions {
   readonly acs?: boolean | undefined;
 }
 
-/** A root port (PCIe 1.4.1) with what PASID needs of the path above it: End-End TLP prefixes and ACS. */
+/**
+ * A root port (PCIe 1.4.1) with what PASID needs of the path above it: End-End TLP prefixes and ACS.
+ *
+ * @throws VpciError `VPCI_BAD_ARGUMENT` for a number that does not fit its register; so the other ports.
+ */
 export function createRootPort(options: PortOptions = {}): PciFunction {
   return createPort(DEVICE_TYPE_ROOT_PORT, options);
 }
@@ -56,6 +61,7 @@ export function createDownstreamPort(options: PortOptions = {}): PciFunction {
 function createPort(deviceType: number, options: PortOptions): PciFunction {
   const { vendorId = GENERIC_VENDOR_ID, deviceId = GENERIC_DEVICE_ID, slot = 0, hotPlug = false } = options;
   const { endEndPrefix = true, acs = true } = options;
+  checkId(slot, 13, 'slot');
   const capabilities: CapabilityBlock[] = [
     expressCapability({ deviceType, slot, hotPlug, endEndPrefix }),
     msiCapability(1, false),
@@ -70,7 +76,8 @@ function createPort(deviceType: number, options: PortOptions): PciFunction {
     physical: undefined,
     header: { vendorId: undefined, deviceId: undefined, commandOnes: 0 },
     passthroughRanges: [],
-    bars: undefined,
+    bars: [],
+    keepsBars: true,
     writable,
   });
 }

@@ -1,0 +1,95 @@
+import { expect } from 'vitest';
+import type { PciFunction, PciSegment } from '../../src/index.ts';
+
+/** Where a test put a function: at a fixed address, or behind a port. */
+export type Put =
+  | { readonly rid: number }
+  | { readonly port: PciFunction; readonly device: number; readonly fn: number };
+
+/** Every function of a segment, with where the test put it. */
+export type Placed = ReadonlyMap<PciFunction, Put>;
+
+interface Space {
+  readonly kind: 'memory' | 'io';
+  readonly address: number;
+  readonly size: number;
+}
+
+function portsAbove(placed: Placed, fn: PciFunction): PciFunction[] {
+  const put = placed.get(fn);
+  return put === undefined || 'rid' in put ? [] : [put.port, ...portsAbove(placed, put.port)];
+}
+
+/** What a port's registers say that it forwards, read as a guest reads them (PCIe 7.5.1.3). */
+function forwards(port: PciFunction, { kind, address, size }: Space): boolean {
+  const command = port.read(0x04, 2);
+  if ((command & (kind === 'io' ? 1 : 2)) === 0) return false;
+  const last = address + size - 1;
+  if (kind === 'io') {
+    const base = (port.read(0x1c, 1) & 0xf0) * 0x100;
+    const limit = (port.read(0x1d, 1) & 0xf0) * 0x100 + 0xfff;
+    return address >= base && last <= limit;
+  }
+  const inside = (base: number, limit: number): boolean => address >= base && last <= limit;
+  const window = (register: number): [number, number] => [
+    (port.read(register, 2) & 0xfff0) * 0x10000,
+    (port.read(register + 2, 2) & 0xfff0) * 0x10000 + 0xfffff,
+  ];
+  const [base, limit] = window(0x24);
+  return (
+    inside(...window(0x20)) ||
+    inside(base + port.read(0x28, 4) * 2 ** 32, limit + port.read(0x2c, 4) * 2 ** 32)
+  );
+}
+
+/** Requester IDs, the table behind the accesses and the bus numbers must agree. */
+export function checkAddresses(segment: PciSegment, placed: Placed): void {
+  const table = new Map([...segment.functions()].map(([rid, fn]) => [fn, rid]));
+  expect(new Set(table.values()).size, 'one function per requester ID').toBe(table.size);
+  for (const fn of table.keys()) expect(placed.has(fn), 'nobody is there who was not put there').toBe(true);
+  for (const [fn, put] of placed) {
+    const { rid } = fn.endpointState;
+    expect(rid, 'the function and the table').toBe(table.get(fn) ?? -1);
+    if (rid !== -1) expect(segment.function(rid)).toBe(fn);
+    if ('rid' in put) {
+      expect(rid).toBe(put.rid);
+      continue;
+    }
+    const above = put.port.endpointState.rid;
+    const secondary = put.port.read(0x19, 1);
+    const wanted = (secondary << 8) | (put.device << 3) | put.fn;
+    const limit = Math.min(0xff, ...portsAbove(placed, put.port).map((port) => port.read(0x1a, 1)));
+    const reachable = above !== -1 && secondary > above >>> 8 && secondary <= limit;
+    if (rid !== -1) expect([reachable, rid]).toEqual([true, wanted]);
+    else if (reachable) expect(segment.function(wanted), 'out of reach without a reason').toBeDefined();
+  }
+}
+
+/** The decode map must be what follows from BARs, windows and enables. */
+export function checkDecoding(segment: PciSegment, placed: Placed): void {
+  const expected: string[] = [];
+  const name = (fn: PciFunction, { kind, address, size }: Space, bar: number): string =>
+    `${kind} ${address.toString(16)}+${size.toString(16)} ${fn.endpointState.rid.toString(16)}.${bar}`;
+  for (const fn of placed.keys()) {
+    if (fn.endpointState.rid === -1) continue;
+    for (const { index, kind, address, size, enabled } of fn.bars) {
+      const space: Space = { kind: kind === 'io' ? 'io' : 'memory', address, size };
+      if (enabled && portsAbove(placed, fn).every((port) => forwards(port, space)))
+        expected.push(name(fn, space, index));
+    }
+  }
+  const windows = segment.windows();
+  expect(windows.map((window) => name(window.fn, window, window.bar)).toSorted()).toEqual(
+    expected.toSorted(),
+  );
+  for (const { kind, address, size } of windows) {
+    for (const at of [address - 1, address, address + size - 1, address + size]) {
+      const claimed = windows.some(
+        (one) => one.kind === kind && at >= one.address && at < one.address + one.size,
+      );
+      const found = segment.findWindow(kind, at);
+      expect(found !== undefined, `${kind} ${at.toString(16)}`).toBe(claimed);
+      if (found !== undefined) expect(at >= found.address && at < found.address + found.size).toBe(true);
+    }
+  }
+}
