@@ -72,6 +72,8 @@ export class PciSegment extends TypedEmitter<SegmentEvents> {
   #decodeIsStale = false;
   // Counts renumberings, so that one can see that a listener caused another.
   #renumberings = 0;
+  // Bus numbers come one port at a time, and mean something when all are there.
+  #isRestoring = false;
   /** CONFIG_ADDRESS as a signed word: negative while Enable (bit 31) is set. */
   #configAddress = 0;
 
@@ -100,7 +102,9 @@ export class PciSegment extends TypedEmitter<SegmentEvents> {
     this.#functions = new Array<PciFunction | undefined>(0x10000).fill(undefined);
     this.#host = {
       decodeChanged: () => this.#decodeChanged(),
-      busNumbersChanged: () => this.#renumber(),
+      busNumbersChanged: () => {
+        if (!this.#isRestoring) this.#renumber();
+      },
       secondaryBusReset: (port) => this.#resetBehind(port),
       pinChanged: (fn, pin, asserted) => {
         if (this.hears('intx') && this.#topology.isConnected(fn))
@@ -352,10 +356,12 @@ export class PciSegment extends TypedEmitter<SegmentEvents> {
         `the state is of ${functions.length} functions, and the segment has ${present.length}`,
       );
     }
+    this.#isRestoring = true;
     try {
       for (const [i, fn] of present.entries()) fn.restoreState(functions[i]);
       this.#configAddress = configAddress & CONFIG_ADDRESS_MASK;
     } finally {
+      this.#isRestoring = false;
       this.#renumber();
     }
   }

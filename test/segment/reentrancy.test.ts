@@ -280,7 +280,10 @@ describe('a listener of `command`, `pasid-control` and `msi`', () => {
     });
     fn.write(0x50, 4, 0);
     fn.write(0x50, 4, 0);
-    expect(sent.toSorted((a, b) => a - b), 'each message once, whenever it goes').toEqual([0, 1, 2]);
+    expect(
+      sent.toSorted((a, b) => a - b),
+      'each message once, whenever it goes',
+    ).toEqual([0, 1, 2]);
     expect(fn.read(0x54, 4)).toBe(0);
   });
 });

@@ -1,5 +1,11 @@
 import { describe, expect, it } from 'vitest';
-import { createRootPort, type PciFunction, PciSegment } from '../../src/index.ts';
+import {
+  createRootPort,
+  type EndpointSink,
+  type EndpointState,
+  type PciFunction,
+  PciSegment,
+} from '../../src/index.ts';
 import { TableIommu } from '../../src/viommu/table/index.ts';
 import { recordEvents } from '../support/recorded-events.ts';
 import { addSwitch, endpoint, number, ridOf } from '../support/topologies.ts';
@@ -145,6 +151,87 @@ describe('two functions that change places', () => {
     expect(fns.map(ridOf)).toEqual([0x200, 0x100]);
     expect(fns.map((fn) => verdict(target.iommu, fn))).toEqual([0x2000n, 0x1000n]);
     expect([0x100, 0x200].map((rid) => target.segment.function(rid))).toEqual([fns[1], fns[0]]);
+  });
+});
+
+/** A unit that can hold one endpoint per requester ID, and notes when it is asked for more. */
+class StrictSink implements EndpointSink {
+  readonly pasidWidth = 20;
+  readonly conflicts: string[] = [];
+  readonly byRid = new Map<number, EndpointState>();
+
+  attachEndpoint(state: EndpointState): void {
+    if (this.byRid.has(state.rid)) this.conflicts.push(`attach at ${state.rid}`);
+    this.byRid.set(state.rid, state);
+  }
+  endpointChanged(): void {}
+  endpointReset(): void {}
+  endpointMoved(state: EndpointState, previousRid: number): void {
+    if (this.byRid.get(previousRid) !== state) this.conflicts.push(`moved from ${previousRid}`);
+    this.byRid.delete(previousRid);
+    this.attachEndpoint(state);
+  }
+  detachEndpoint(state: EndpointState): void {
+    if (this.byRid.get(state.rid) !== state) this.conflicts.push(`detached from ${state.rid}`);
+    this.byRid.delete(state.rid);
+  }
+}
+
+describe('no requester ID has two endpoints, not even for a moment', () => {
+  /** Three ports with a function each; `numbers` are their secondary bus numbers. */
+  function three(sink: EndpointSink, numbers: readonly number[]): [PciSegment, PciFunction[], PciFunction[]] {
+    const segment = new PciSegment({ iommu: sink });
+    const ports = numbers.map((_, i) => segment.add((i + 1) << 3, createRootPort(), null));
+    const fns = ports.map((port, i) => segment.plug(port, endpoint(i)));
+    for (const [i, port] of ports.entries()) number(port, 0, numbers[i] ?? 0, numbers[i] ?? 0);
+    return [segment, ports, fns];
+  }
+
+  it.each([[[2, 1, 3]], [[2, 3, 1]], [[3, 1, 2]], [[1, 4, 2]], [[0, 1, 2]]])(
+    'in a restored state with the numbers %o instead of 1, 2, 3',
+    (numbers) => {
+      const [source] = three(new StrictSink(), numbers);
+      const sink = new StrictSink();
+      const [target, , fns] = three(sink, [1, 2, 3]);
+      target.restoreState(source.saveState());
+      expect(sink.conflicts).toEqual([]);
+      expect(fns.map(ridOf)).toEqual(numbers.map((bus) => (bus === 0 ? undefined : bus << 8)));
+      expect(new Set(sink.byRid.keys())).toEqual(
+        new Set(numbers.filter((bus) => bus !== 0).map((bus) => bus << 8)),
+      );
+    },
+  );
+
+  it('and a function whose address is the same in both states stays where it is', () => {
+    const make = (buses: readonly [number, number]): [PciSegment, PciFunction] => {
+      const segment = new PciSegment();
+      const { root, upstream, downstream } = addSwitch(segment, '00:01.0', 1);
+      const [port] = downstream;
+      if (port === undefined) throw new Error('a port');
+      const fn = segment.plug(port, endpoint(1));
+      number(root, 0, buses[0], 9);
+      number(upstream, buses[0], buses[1], 9);
+      number(port, buses[1], 5, 5);
+      return [segment, fn];
+    };
+    const [source] = make([3, 4]);
+    const [target, fn] = make([1, 2]);
+    const events = recordEvents(fn, 'rid');
+    target.restoreState(source.saveState());
+    expect([ridOf(fn), events]).toEqual([0x500, []]);
+  });
+
+  it('when a port takes the number of another', () => {
+    const sink = new StrictSink();
+    const [, ports, fns] = three(sink, [1, 2, 3]);
+    for (const port of ports) {
+      for (const bus of [1, 2, 3, 2, 1]) {
+        number(port, 0, bus, bus);
+        expect(sink.conflicts).toEqual([]);
+        for (const fn of fns)
+          expect(sink.byRid.get(fn.endpointState.rid) ?? fn.endpointState).toBe(fn.endpointState);
+      }
+    }
   });
 });
 
