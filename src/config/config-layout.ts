@@ -18,6 +18,17 @@ export type WriteHook<Target> = (
   lanes: number,
 ) => void;
 
+/** Every bit of the dword is read from the shadow. */
+export const READ_VIRTUAL = 0x1;
+/** Mask of what a write does to the dword. */
+export const WRITE_KIND = 0x6;
+/** Nothing: no bit takes a write and nothing happens. */
+export const WRITE_NOTHING = 0x0;
+/** RW bits take what is written, and nothing else happens. */
+export const WRITE_PLAIN = 0x2;
+/** RW1C bits, bits of the physical function, or a hook. */
+export const WRITE_FULL = 0x4;
+
 /** A stretch of bytes with one owner. */
 export interface Owner {
   /** First byte. */
@@ -34,6 +45,8 @@ export interface Owner {
 export interface ConfigLayout<Target> {
   /** Bytes of the space: 256 or 4096. */
   readonly size: number;
+  /** What the fast paths may do with the dword: {@link READ_VIRTUAL} and one of the `WRITE_` values. */
+  readonly fast: Uint8Array;
   /** 1 bits are read from the shadow, 0 bits from the physical function. */
   readonly virtual: Int32Array;
   /** Virtual bits that take what is written (RW). */

@@ -1,6 +1,14 @@
 import { hex } from '../pci/bdf.ts';
 import { VpciError } from '../pci/vpci-error.ts';
-import type { ConfigLayout, Owner, WriteHook } from './config-layout.ts';
+import {
+  type ConfigLayout,
+  type Owner,
+  READ_VIRTUAL,
+  WRITE_FULL,
+  WRITE_NOTHING,
+  WRITE_PLAIN,
+  type WriteHook,
+} from './config-layout.ts';
 
 /**
  * The rules of one register, as masks in the register's own width; the names are the specification's
@@ -141,7 +149,16 @@ export class LayoutBuilder<Target> {
   /** The layout; the builder must not be used afterwards. */
   build(): ConfigLayout<Target> {
     const owners = this.#owners.toSorted((a, b) => a.start - b.start);
-    return { ...this.#layout, hooks: this.#hooks, owners };
+    return { ...this.#layout, fast: this.#fast(), hooks: this.#hooks, owners };
+  }
+
+  #fast(): Uint8Array {
+    const { virtual, rw, rw1c, forward, hook } = this.#layout;
+    return Uint8Array.from(virtual, (mask, index) => {
+      const isFull = ((rw1c[index] ?? 0) | (forward[index] ?? 0) | (hook[index] ?? 0)) !== 0;
+      const write = isFull ? WRITE_FULL : rw[index] === 0 ? WRITE_NOTHING : WRITE_PLAIN;
+      return (mask === -1 ? READ_VIRTUAL : 0) | write;
+    });
   }
 
   #hook(index: number, hook: WriteHook<Target>): void {

@@ -1,6 +1,6 @@
 import type { ConfigSpace } from '../pci/config-space.ts';
 import { VpciError } from '../pci/vpci-error.ts';
-import type { ConfigLayout } from './config-layout.ts';
+import { type ConfigLayout, READ_VIRTUAL, WRITE_KIND, WRITE_NOTHING, WRITE_PLAIN } from './config-layout.ts';
 
 /** Registers of a space as {@link VirtualConfigSpace.saveRegisters} gives them: offset in bytes, dword value. */
 export type SavedRegisters = readonly (readonly [offset: number, value: number])[];
@@ -22,10 +22,13 @@ export class VirtualConfigSpace<Target> {
 
   readonly #target: Target;
   readonly #physical: ConfigSpace | undefined;
-  readonly #shadow: DataView;
+  // Dwords in the order of the host, which is little-endian.
+  readonly #shadow: Int32Array;
   readonly #onHostWrite: HostWriteListener | undefined;
   #layout: ConfigLayout<Target>;
   #virtual: Int32Array;
+  #fast: Uint8Array;
+  #rw: Int32Array;
 
   /**
    * `buffer` (at least `layout.size` bytes) becomes the shadow and may be shared with other threads;
@@ -42,9 +45,11 @@ export class VirtualConfigSpace<Target> {
     this.#target = target;
     this.#physical = physical;
     this.#onHostWrite = onHostWrite;
-    this.#shadow = new DataView(buffer, 0, layout.size);
+    this.#shadow = new Int32Array(buffer, 0, layout.size / 4);
     this.#layout = layout;
     this.#virtual = layout.virtual;
+    this.#fast = layout.fast;
+    this.#rw = layout.rw;
     this.install(layout, initial);
   }
 
@@ -57,16 +62,23 @@ export class VirtualConfigSpace<Target> {
   install(layout: ConfigLayout<Target>, initial: Int32Array): void {
     this.#layout = layout;
     this.#virtual = layout.virtual;
-    for (const [index, value] of initial.entries()) this.#shadow.setInt32(4 * index, value, true);
+    this.#fast = layout.fast;
+    this.#rw = layout.rw;
+    this.#shadow.set(initial);
   }
 
   /** Little-endian value of `size` (1, 2 or 4) bytes at `offset`, as the guest reads it. */
   read(offset: number, size: number): number {
     this.touched = true;
+    const index = offset >>> 2;
     const lane = offset & 3;
-    if (lane + size <= 4 && offset < LIMIT && this.#virtual[offset >>> 2] === -1) {
-      const word = this.#shadow.getInt32(offset & ~3, true) >>> (8 * lane);
-      return size === 4 ? word >>> 0 : size === 2 ? word & 0xffff : word & 0xff;
+    if (lane + size <= 4 && offset < LIMIT) {
+      const fast = this.#fast[index];
+      const dword = this.#shadow[index];
+      if (fast !== undefined && dword !== undefined && (fast & VIRTUAL) !== 0) {
+        const word = dword >>> (8 * lane);
+        return size === 4 ? word >>> 0 : size === 2 ? word & 0xffff : word & 0xff;
+      }
     }
     return this.#readSplit(offset, size);
   }
@@ -75,15 +87,21 @@ export class VirtualConfigSpace<Target> {
   write(offset: number, size: number, value: number): void {
     this.touched = true;
     if (!(offset >= 0 && offset < LIMIT)) return;
+    const index = offset >>> 2;
     const lane = offset & 3;
-    if (lane + size <= 4) {
-      this.#writeWord(offset >>> 2, laneMask(lane, size), value << (8 * lane));
+    if (lane + size > 4) {
+      this.#writeSplit(offset, size, value);
       return;
     }
-    checkSize(size);
-    const low = 4 - lane;
-    this.#writeWord(offset >>> 2, laneMask(lane, low), value << (8 * lane));
-    this.#writeWord((offset >>> 2) + 1, laneMask(0, size - low), value >>> (8 * low));
+    const kind = (this.#fast[index] ?? 0) & KIND;
+    if (kind === NOTHING) return;
+    const lanes = (SIZE_MASKS[size] ?? 0) << (8 * lane);
+    if (kind !== PLAIN) {
+      this.#writeWord(index, lanes, value << (8 * lane));
+      return;
+    }
+    const taken = (this.#rw[index] ?? 0) & lanes;
+    this.#shadow[index] = ((this.#shadow[index] ?? 0) & ~taken) | ((value << (8 * lane)) & taken);
   }
 
   /** Fills `bytes` from `offset` on, a dword at a time. */
@@ -116,13 +134,13 @@ export class VirtualConfigSpace<Target> {
 
   /** Shadow of the dword at `offset`, without touching the physical side: for the function's own use. */
   peek(offset: number): number {
-    return this.#shadow.getInt32(offset & ~3, true);
+    return this.#shadow[offset >>> 2] ?? 0;
   }
 
   /** Sets the bits in `mask` of the shadow dword at `offset`: the device's side of a register. */
   poke(offset: number, mask: number, value: number): void {
-    const word = this.#shadow.getInt32(offset & ~3, true);
-    this.#shadow.setInt32(offset & ~3, (word & ~mask) | (value & mask), true);
+    const index = offset >>> 2;
+    this.#shadow[index] = ((this.#shadow[index] ?? 0) & ~mask) | (value & mask);
   }
 
   /** Every writable virtual bit takes its reset value, except sticky ones, and those that `flr` leaves alone. */
@@ -174,7 +192,7 @@ export class VirtualConfigSpace<Target> {
   #readWord(index: number, lanes: number): number {
     const virtual = this.#virtual[index];
     if (virtual === undefined) return lanes;
-    const shadow = this.#shadow.getInt32(4 * index, true) & virtual & lanes;
+    const shadow = (this.#shadow[index] ?? 0) & virtual & lanes;
     const wanted = ~virtual & lanes;
     return wanted === 0 ? shadow : shadow | (this.#readPhysical(index, wanted) & wanted);
   }
@@ -190,16 +208,24 @@ export class VirtualConfigSpace<Target> {
     );
   }
 
+  #writeSplit(offset: number, size: number, value: number): void {
+    checkSize(size);
+    const lane = offset & 3;
+    const low = 4 - lane;
+    this.#writeWord(offset >>> 2, laneMask(lane, low), value << (8 * lane));
+    this.#writeWord((offset >>> 2) + 1, laneMask(0, size - low), value >>> (8 * low));
+  }
+
   #writeWord(index: number, lanes: number, bits: number): void {
     const layout = this.#layout;
     const rw = layout.rw[index];
     if (rw === undefined) return;
     const offset = 4 * index;
-    const before = this.#shadow.getInt32(offset, true);
+    const before = this.#shadow[index] ?? 0;
     const taken = rw & lanes;
     const cleared = (layout.rw1c[index] ?? 0) & lanes & bits;
     const after = ((before & ~taken) | (bits & taken)) & ~cleared;
-    if (after !== before) this.#shadow.setInt32(offset, after, true);
+    this.#shadow[index] = after;
     const forward = (layout.forward[index] ?? 0) & lanes;
     if (forward !== 0) this.#writePhysical(offset, forward, bits);
     const hook = layout.hooks[layout.hook[index] ?? 0];
@@ -237,6 +263,15 @@ export class VirtualConfigSpace<Target> {
     this.#onHostWrite?.(offset, size, merged);
   }
 }
+
+// What V8 folds into the fast paths: constants of this module, not imported ones.
+const VIRTUAL = READ_VIRTUAL;
+const KIND = WRITE_KIND;
+const NOTHING = WRITE_NOTHING;
+const PLAIN = WRITE_PLAIN;
+
+/** Mask of the low `size` bytes, by size: a look-up, because no processor predicts a guest's access sizes. */
+const SIZE_MASKS = Int32Array.of(0, 0xff, 0xffff, 0xffffff, -1);
 
 /** No configuration space is longer; beyond it, 32-bit shifts would make an offset wrap. */
 const LIMIT = 0x1000;

@@ -33,6 +33,9 @@ export interface PasidCapability extends ShownPasid {
   readonly offset: number;
 }
 
+/** The registers of a function as its guest sees them. */
+export type GuestConfigSpace = VirtualConfigSpace<FunctionHooks>;
+
 /** The view in force; its initial values are in the registers and not kept twice. */
 type ViewInForce = Omit<GuestView, 'shadow'>;
 
@@ -45,7 +48,7 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
   readonly endpointState: EndpointState = createEndpointState(-1);
 
   readonly #recipe: FunctionRecipe;
-  readonly #space: VirtualConfigSpace<FunctionHooks>;
+  readonly #space: GuestConfigSpace;
   readonly #bars: BarDecoder;
   readonly #interrupts: FunctionInterrupts;
   readonly #power: PowerCapability | undefined;
@@ -134,6 +137,11 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
   /** Who owns which bytes; gaps belong to nobody, read 0 and drop writes. */
   get owners(): readonly Owner[] {
     return this.#view.layout.owners;
+  }
+
+  /** The registers as the guest sees them: what a segment routes accesses to. */
+  get space(): GuestConfigSpace {
+    return this.#space;
   }
 
   /** True once the guest has accessed the function's configuration space. */
@@ -387,7 +395,7 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
   }
 
   #refreshDecode(): void {
-    if (!this.#bars.refresh(this.powerState === 0)) return;
+    if (this.#bars.bars.length === 0 || !this.#bars.refresh(this.powerState === 0)) return;
     this.#host?.decodeChanged(this);
     this.#bars.announce((bar) => {
       if (this.hears('bar')) this.emit('bar', bar);

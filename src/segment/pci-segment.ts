@@ -1,4 +1,4 @@
-import type { FunctionHost, PciFunction } from '../function/index.ts';
+import type { FunctionHost, GuestConfigSpace, PciFunction } from '../function/index.ts';
 import { formatBdf, parseBdf } from '../pci/bdf.ts';
 import type { EndpointSink, ResetKind } from '../pci/endpoint.ts';
 import { TypedEmitter } from '../pci/typed-emitter.ts';
@@ -63,8 +63,10 @@ export class PciSegment extends TypedEmitter<SegmentEvents> {
   /** Default vIOMMU of functions that are added. */
   readonly iommu: EndpointSink | undefined;
 
-  // A dense array: the fastest map there is from 16 bits to an object, at any number of functions.
+  // Dense arrays: the fastest map there is from 16 bits to an object, at any number of functions.
   readonly #functions: (PciFunction | undefined)[];
+  // What is behind each of them, to spare the hot path a step.
+  readonly #spaces: (GuestConfigSpace | undefined)[];
   readonly #topology = new Topology();
   readonly #memory = new DecodeMap();
   readonly #io = new DecodeMap();
@@ -100,6 +102,7 @@ export class PciSegment extends TypedEmitter<SegmentEvents> {
     this.ecamSize = buses * BUS_SIZE;
     this.iommu = iommu;
     this.#functions = new Array<PciFunction | undefined>(0x10000).fill(undefined);
+    this.#spaces = new Array<GuestConfigSpace | undefined>(0x10000).fill(undefined);
     this.#host = {
       decodeChanged: () => this.#decodeChanged(),
       busNumbersChanged: () => {
@@ -133,7 +136,7 @@ export class PciSegment extends TypedEmitter<SegmentEvents> {
     }
     fn.attach({ rid, sink: iommu ?? undefined, host: this.#host });
     this.#topology.addFixed(rid, fn);
-    this.#functions[rid] = fn;
+    this.#seat(rid, fn);
     this.#slotChanged(fn);
     // A port may come back with bus numbers and with functions behind it.
     this.#renumber();
@@ -204,7 +207,7 @@ export class PciSegment extends TypedEmitter<SegmentEvents> {
     const plug = this.#topology.plugOf(fn);
     const neighbour = this.#topology.slotOf(fn).find((one) => one !== fn);
     const { rid } = fn.endpointState;
-    if (rid !== -1) this.#functions[rid] = undefined;
+    if (rid !== -1) this.#seat(rid, undefined);
     this.#topology.delete(fn);
     fn.detach();
     this.#renumber();
@@ -236,22 +239,31 @@ export class PciSegment extends TypedEmitter<SegmentEvents> {
   ecamRead(address: number, size: number): number {
     const offset = address - this.ecamBase;
     if (!(offset >= 0 && offset < this.ecamSize)) return allOnes(size);
-    const register = offset & 0xfff;
-    if (register + size > 0x1000) return this.#ecamReadAcross(address, size);
-    const fn = this.#functions[offset >>> 12];
-    return fn === undefined ? allOnes(size) : fn.read(register, size);
+    return this.ecamReadAt(offset | 0, size);
   }
 
   /** The guest writes the low `size` (1, 2, 4) bytes of `value` at guest-physical `address`, at any alignment. */
   ecamWrite(address: number, size: number, value: number): void {
     const offset = address - this.ecamBase;
-    if (!(offset >= 0 && offset < this.ecamSize)) return;
+    if (offset >= 0 && offset < this.ecamSize) this.ecamWriteAt(offset | 0, size, value);
+  }
+
+  /**
+   * The hot door of {@link PciSegment.ecamRead}: `offset` is from the start of the window, bus[27:20] device[19:15]
+   * function[14:12] register[11:0]. A small integer, where an address may be a boxed number.
+   */
+  ecamReadAt(offset: number, size: number): number {
     const register = offset & 0xfff;
-    if (register + size > 0x1000) {
-      for (let i = 0; i < size; i++) this.ecamWrite(address + i, 1, value >>> (8 * i));
-      return;
-    }
-    this.#functions[offset >>> 12]?.write(register, size, value);
+    if (offset >>> 0 >= this.ecamSize || register + size > 0x1000) return this.#ecamReadAcross(offset, size);
+    const space = this.#spaces[offset >>> 12];
+    return space === undefined ? allOnes(size) : space.read(register, size);
+  }
+
+  /** The hot door of {@link PciSegment.ecamWrite}; `offset` as for {@link PciSegment.ecamReadAt}. */
+  ecamWriteAt(offset: number, size: number, value: number): void {
+    const register = offset & 0xfff;
+    if (offset >>> 0 >= this.ecamSize || register + size > 0x1000) this.#ecamWriteAcross(offset, size, value);
+    else this.#spaces[offset >>> 12]?.write(register, size, value);
   }
 
   /**
@@ -263,8 +275,8 @@ export class PciSegment extends TypedEmitter<SegmentEvents> {
     if (lane >= 0 && lane < 4) {
       if (lane + size > 4) return this.#pioReadAcross(port, size);
       if (this.#configAddress >= 0) return allOnes(size);
-      const fn = this.#functions[(this.#configAddress >>> 8) & 0xffff];
-      return fn === undefined ? allOnes(size) : fn.read((this.#configAddress & 0xfc) + lane, size);
+      const space = this.#spaces[(this.#configAddress >>> 8) & 0xffff];
+      return space === undefined ? allOnes(size) : space.read((this.#configAddress & 0xfc) + lane, size);
     }
     if (port === CONFIG_ADDRESS_PORT && size === 4) return this.#configAddress >>> 0;
     return this.#freshMap(this.#io).read(port, size);
@@ -279,7 +291,7 @@ export class PciSegment extends TypedEmitter<SegmentEvents> {
         return;
       }
       if (this.#configAddress >= 0) return;
-      this.#functions[(this.#configAddress >>> 8) & 0xffff]?.write(
+      this.#spaces[(this.#configAddress >>> 8) & 0xffff]?.write(
         (this.#configAddress & 0xfc) + lane,
         size,
         value,
@@ -377,7 +389,7 @@ export class PciSegment extends TypedEmitter<SegmentEvents> {
     );
     for (const [fn] of wanted) {
       const { rid } = fn.endpointState;
-      if (rid !== -1 && this.#functions[rid] === fn) this.#functions[rid] = undefined;
+      if (rid !== -1 && this.#functions[rid] === fn) this.#seat(rid, undefined);
     }
     // Two functions may change places: first everybody leaves an address that another one gets.
     const targets = new Set(wanted.map(([, rid]) => rid));
@@ -387,7 +399,7 @@ export class PciSegment extends TypedEmitter<SegmentEvents> {
       if (renumbering !== this.#renumberings) return;
     }
     for (const [fn, rid] of wanted) {
-      if (rid !== -1) this.#functions[rid] = fn;
+      if (rid !== -1) this.#seat(rid, fn);
       fn.move(rid);
       if (renumbering !== this.#renumberings) return;
     }
@@ -417,11 +429,22 @@ export class PciSegment extends TypedEmitter<SegmentEvents> {
     return plug?.device === device && plug.fn === number;
   }
 
+  #seat(rid: number, fn: PciFunction | undefined): void {
+    this.#functions[rid] = fn;
+    this.#spaces[rid] = fn?.space;
+  }
+
   // Methods, not closures: what a closure captures is allocated whenever its function is entered.
-  #ecamReadAcross(address: number, size: number): number {
+  #ecamReadAcross(offset: number, size: number): number {
+    if (!(offset >= 0 && offset < this.ecamSize)) return allOnes(size);
     let value = 0;
-    for (let i = size - 1; i >= 0; i--) value = (value << 8) | this.ecamRead(address + i, 1);
+    for (let i = size - 1; i >= 0; i--) value = (value << 8) | this.ecamReadAt(offset + i, 1);
     return value >>> 0;
+  }
+
+  #ecamWriteAcross(offset: number, size: number, value: number): void {
+    if (!(offset >= 0 && offset < this.ecamSize)) return;
+    for (let i = 0; i < size; i++) this.ecamWriteAt(offset + i, 1, value >>> (8 * i));
   }
 
   #pioReadAcross(port: number, size: number): number {

@@ -2,11 +2,13 @@ import type { Endpoint } from '../pci/endpoint.ts';
 import { PASID_LIMIT } from '../pci/pasid.ts';
 import type { MemoryRequest, PageRequest, Viommu, Verdict } from '../viommu/index.ts';
 import { TableIommu } from '../viommu/table/index.ts';
+import { VtdIommu } from '../viommu/vtd/index.ts';
 import { TraceError } from './trace-error.ts';
 import type { TraceLine } from './trace-line.ts';
 import { accessSize, type TraceAnswer, type TraceOps } from './trace-op.ts';
 import { hexOf, valueOf, bytesOf } from './trace-values.ts';
 import type { TraceWorld } from './trace-world.ts';
+import { vtdOptions } from './vtd-options.ts';
 
 /** Ops about vIOMMUs and the requests they decide. */
 export const IOMMU_OPS: TraceOps = [
@@ -25,11 +27,23 @@ export const IOMMU_OPS: TraceOps = [
 
 function addUnit(line: TraceLine, world: TraceWorld): TraceAnswer {
   const model = line.choice('model', ['table', 'vtd', 'smmuv3', 'riscv', 'amdvi']);
-  if (model !== 'table')
-    throw new TraceError('unsupported', `this version has no vIOMMU model "${model}": it has table`);
   const name = line.optionalText('name') ?? '';
-  world.addUnit(name, new TableIommu(tableOptions(line.nested('options'))), line.optionalBdfs('covers'));
+  world.addUnit(name, makeUnit(model, line.nested('options'), world), line.optionalBdfs('covers'));
   return undefined;
+}
+
+function makeUnit(model: string, options: TraceLine | undefined, world: TraceWorld): Viommu {
+  switch (model) {
+    case 'table':
+      return new TableIommu(tableOptions(options));
+    case 'vtd':
+      return new VtdIommu(vtdOptions(options, world.memory));
+    default:
+      throw new TraceError(
+        'unsupported',
+        `this version has no vIOMMU model "${model}": it has table and vtd`,
+      );
+  }
 }
 
 function tableOptions(options: TraceLine | undefined): ConstructorParameters<typeof TableIommu>[0] {

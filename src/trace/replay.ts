@@ -2,6 +2,7 @@ import { VpciError } from '../pci/vpci-error.ts';
 import { ACCESS_OPS } from './access-ops.ts';
 import { FUNCTION_OPS } from './function-ops.ts';
 import { IOMMU_OPS } from './iommu-ops.ts';
+import { MEMORY_OPS } from './memory-ops.ts';
 import { TraceError } from './trace-error.ts';
 import { TraceLine } from './trace-line.ts';
 import type { TraceAnswer, TraceOp, TraceSurroundings } from './trace-op.ts';
@@ -21,6 +22,7 @@ const OPS: ReadonlyMap<string, TraceOp> = new Map<string, TraceOp>([
   ...FUNCTION_OPS,
   ...ACCESS_OPS,
   ...IOMMU_OPS,
+  ...MEMORY_OPS,
 ]);
 
 /**

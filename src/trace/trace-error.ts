@@ -5,6 +5,7 @@ export type TraceErrorCode =
   | 'no-dump'
   | 'no-function'
   | 'no-iommu'
+  | 'no-memory'
   | 'no-snapshot'
   | 'unknown-op'
   | 'unsupported';

@@ -1,4 +1,5 @@
 import type { FunctionEvents, PciFunction } from '../function/index.ts';
+import { GuestMemory } from '../memory/index.ts';
 import { formatBdf } from '../pci/bdf.ts';
 import { createEndpointState, type Endpoint, type EndpointState } from '../pci/endpoint.ts';
 import { PciSegment } from '../segment/index.ts';
@@ -43,6 +44,8 @@ const UNDECLARED_WIDTH = 20;
 /** Everything that a trace has set up so far, and the events that came of it. */
 export class TraceWorld {
   segment: PciSegment = new PciSegment();
+  /** What the vIOMMUs of the trace see of guest memory. */
+  readonly memory: GuestMemory = new GuestMemory();
 
   readonly #functions = new Map<number, PlacedFunction>();
   readonly #ports = new Map<number, PciFunction>();
@@ -128,6 +131,9 @@ export class TraceWorld {
         iova: hexOf(event.iova),
         size: hexOf(event.size),
       }),
+    );
+    iommu.on('interrupt', (event) =>
+      this.note({ type: 'interrupt', ...tag, ...event, address: hexOf(event.address) }),
     );
     iommu.on('page-request', (event) =>
       this.note({ type: 'page-request', ...tag, ...event, address: hexOf(event.address) }),

@@ -26,6 +26,7 @@ export const NO_PASID = -1;
 
 /** What {@link ACCESS_ATOMIC} has and a read with a write has not. */
 const ATOMIC_ALONE = 0x10;
+const ATOMIC = 0x13;
 const RIGHTS = 0x07;
 const ALL = 0xff;
 const ADDRESS_TYPE = 0x60;
@@ -40,7 +41,7 @@ export type AddressType = 'untranslated' | 'translation' | 'translated';
 export function isAccess(access: number): boolean {
   if ((access & ALL) !== access || (access & RIGHTS) === 0) return false;
   if ((access & ADDRESS_TYPE) === ADDRESS_TYPE) return false;
-  return (access & ATOMIC_ALONE) === 0 || (access & ACCESS_ATOMIC) === ACCESS_ATOMIC;
+  return (access & ATOMIC_ALONE) === 0 || (access & ATOMIC) === ATOMIC;
 }
 
 /** The word for the rights in `access`: the strongest one when there are several. */
@@ -55,3 +56,8 @@ export function addressType(access: number): AddressType {
   if ((access & ACCESS_TRANSLATION) !== 0) return 'translation';
   return (access & ACCESS_TRANSLATED) === 0 ? 'untranslated' : 'translated';
 }
+
+/** 1 for each set of access bits that {@link isAccess} is true for. */
+export const VALID_ACCESS: Uint8Array = Uint8Array.from({ length: ALL + 1 }, (_, access) =>
+  isAccess(access) ? 1 : 0,
+);

@@ -19,6 +19,8 @@ export type AtcAnswer = 'complete' | 'timeout';
 export interface AtcInvalidation {
   /** PASID, or null: translations of requests without one. */
   readonly pasid: number | null;
+  /** True: the range of every PASID, whatever `pasid` says (Global Invalidate, PCIe 10.3.1). */
+  readonly global?: boolean;
   /** Start of the untranslated range, 64 bits. */
   readonly address: bigint;
   /** Bytes; 2^64 for everything. */

@@ -16,6 +16,11 @@ export class EndpointRegistry {
     return this.#byRid.get(rid);
   }
 
+  /** Requester IDs that have an endpoint, ascending. */
+  rids(): number[] {
+    return [...this.#byRid.entries()].map(([rid]) => rid);
+  }
+
   /**
    * Puts `state` behind its requester ID, in place of what was there.
    *

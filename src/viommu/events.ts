@@ -52,6 +52,19 @@ export interface PageRequestEvent {
   readonly address: bigint;
 }
 
+/**
+ * The unit sends an interrupt: a message-signalled one, which is a write of 4 bytes that the VMM carries out or
+ * hands to its interrupt controller.
+ */
+export interface InterruptEvent {
+  /** What the unit wants to say. */
+  readonly cause: 'fault' | 'invalidation-completion' | 'page-request';
+  /** Where to, 64 bits, as the guest programmed it. */
+  readonly address: bigint;
+  /** The 32 bits to write. */
+  readonly data: number;
+}
+
 /** Something happened to an endpoint behind the unit. */
 export interface EndpointEvent {
   /** Requester ID after the change. */
@@ -67,5 +80,6 @@ export interface ViommuEvents {
   'pasid-invalidated': PasidInvalidatedEvent;
   'translation-invalidated': TranslationInvalidatedEvent;
   'page-request': PageRequestEvent;
+  interrupt: InterruptEvent;
   endpoint: EndpointEvent;
 }

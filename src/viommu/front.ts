@@ -4,6 +4,9 @@ import { NO_PASID } from './access.ts';
 import type { ExplanationStep, Probe } from './explanation.ts';
 import { REASON_PASID_BEYOND_WIDTH, REASON_PASID_NOT_SUPPORTED, REASON_UNKNOWN_REQUESTER } from './reason.ts';
 
+// Not exported, and so folded into the code that uses them (see result.ts).
+const NONE = NO_PASID;
+
 /**
  * The checks that every model makes before it reads any table, in both policies: an upper bit of a PASID is
  * never masked away.
@@ -21,21 +24,13 @@ export function checkFront(
 ): number {
   probe?.push(endpointStep(endpoint));
   if (endpoint === undefined) return REASON_UNKNOWN_REQUESTER;
-  if (pasid === NO_PASID) return 0;
+  if (pasid === NONE) return 0;
   const width = endpoint.pasidWidth;
   const supported = width !== 0 && unitWidth !== 0;
-  probe?.push({
-    ...step({ endpointWidth: width, unitWidth }, supported),
-    check: 'endpoint and unit support PASID',
-    spec: 'PCIe 6.20.2',
-  });
+  probe?.push(supportStep(width, unitWidth, supported));
   if (!supported) return REASON_PASID_NOT_SUPPORTED;
   const within = pasid >>> width === 0;
-  probe?.push({
-    ...step({ pasid, endpointWidth: width }, within),
-    check: `PASID 0x${hex(pasid)} < 2^${width}`,
-    spec: 'PCIe 7.8.9.2',
-  });
+  probe?.push(widthStep(pasid, width, within));
   return within ? 0 : REASON_PASID_BEYOND_WIDTH;
 }
 
@@ -52,9 +47,14 @@ function endpointStep(endpoint: EndpointState | undefined): ExplanationStep {
   };
 }
 
-function step(
-  fields: Readonly<Record<string, number>>,
-  ok: boolean,
-): Pick<ExplanationStep, 'structure' | 'address' | 'raw' | 'fields' | 'ok'> {
-  return { structure: 'pasid', address: null, raw: [], fields, ok };
+function supportStep(endpointWidth: number, unitWidth: number, ok: boolean): ExplanationStep {
+  const fields = { endpointWidth, unitWidth };
+  const check = 'endpoint and unit support PASID';
+  return { structure: 'pasid', address: null, raw: [], fields, check, ok, spec: 'PCIe 6.20.2' };
+}
+
+function widthStep(pasid: number, endpointWidth: number, ok: boolean): ExplanationStep {
+  const fields = { pasid, endpointWidth };
+  const check = `PASID 0x${hex(pasid)} < 2^${endpointWidth}`;
+  return { structure: 'pasid', address: null, raw: [], fields, check, ok, spec: 'PCIe 7.8.9.2' };
 }

@@ -30,6 +30,7 @@ export {
 export type {
   EndpointEvent,
   FaultEvent,
+  InterruptEvent,
   PageRequestEvent,
   PasidInvalidatedEvent,
   TranslationInvalidatedEvent,

@@ -13,8 +13,8 @@ import {
   ACCESS_WRITE,
   type AccessKind,
   type AddressType,
-  isAccess,
   NO_PASID,
+  VALID_ACCESS,
 } from './access.ts';
 import { OUT_WORDS } from './result.ts';
 
@@ -50,6 +50,13 @@ export interface HotRequest {
 
 /** Largest requester ID: 24 bits, of which PCIe uses 16 and a bare endpoint may use all. */
 export const RID_LIMIT = 0xffffff;
+
+// Not exported, and so folded into the code that uses them (see result.ts).
+const RID_MASK = RID_LIMIT;
+const PASID_MASK = PASID_LIMIT;
+const NONE = NO_PASID;
+const WORDS = OUT_WORDS;
+const VALID = VALID_ACCESS;
 
 const ACCESS_BITS: Readonly<Record<AccessKind, number>> = {
   read: ACCESS_READ,
@@ -166,15 +173,15 @@ export function checkHotRequest(
   access: number,
   out: Uint32Array,
 ): void {
-  ridOf(rid);
-  if (pasid !== NO_PASID) pasidArgument(pasid);
+  if ((rid & RID_MASK) !== rid) ridOf(rid);
+  if ((pasid & PASID_MASK) !== pasid && pasid !== NONE) pasidArgument(pasid);
   if (!isHalf(iovaHigh) || !isHalf(iovaLow)) {
     throw new VpciError('VPCI_REQUEST', 'give the address as two halves of 32 bits, signed or unsigned');
   }
-  if (!isAccess(access)) {
+  if (VALID[access] !== 1) {
     throw new VpciError('VPCI_REQUEST', `${access} is no set of ACCESS_* bits that a request can have`);
   }
-  if (out.length < OUT_WORDS) {
+  if (out.length < WORDS) {
     throw new VpciError('VPCI_REQUEST', `the result needs a Uint32Array of at least ${OUT_WORDS} words`);
   }
 }

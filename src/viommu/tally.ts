@@ -1,20 +1,20 @@
-/** Requests that the IOTLB answered. */
-export const TALLY_HITS = 0;
 /** Requests that a walk accepted. */
-export const TALLY_ACCEPTED = 1;
+export const TALLY_ACCEPTED = 0;
 /** Requests that were refused. */
-export const TALLY_REJECTED = 2;
+export const TALLY_REJECTED = 1;
 /** Requests that could not be decided because guest memory was not at hand. */
-export const TALLY_PENDING = 3;
+export const TALLY_PENDING = 2;
 /** Page requests that were handed on. */
-export const TALLY_PAGE_REQUESTS = 4;
+export const TALLY_PAGE_REQUESTS = 3;
 /** Page requests that were refused. */
-export const TALLY_PAGE_REQUESTS_REFUSED = 5;
+export const TALLY_PAGE_REQUESTS_REFUSED = 4;
 /** ATS invalidations sent to devices. */
-export const TALLY_ATC_INVALIDATIONS = 6;
+export const TALLY_ATC_INVALIDATIONS = 5;
 /** ATS invalidations that timed out. */
-export const TALLY_ATC_TIMEOUTS = 7;
-const FIRST_REASON = 8;
+export const TALLY_ATC_TIMEOUTS = 6;
+const FIRST_REASON = 7;
+// Not exported, and so folded into the code that uses it (see result.ts).
+const REJECTED = TALLY_REJECTED;
 
 /** Counters of a unit on the host's side. Exact to 2^53; adding one allocates nothing. */
 export interface ViommuCounters {
@@ -36,38 +36,37 @@ export interface ViommuCounters {
 
 /** The counters themselves: one double per slot, so that none is ever boxed. */
 export class Tally {
-  readonly #slots: DataView;
+  readonly #slots: Float64Array;
   readonly #reasons: readonly string[];
 
   constructor(reasons: readonly string[]) {
-    this.#slots = new DataView(new ArrayBuffer((FIRST_REASON + reasons.length) * 8));
+    this.#slots = new Float64Array(FIRST_REASON + reasons.length);
     this.#reasons = reasons;
   }
 
   /** Adds one to `TALLY_*`. */
   add(slot: number): void {
-    this.#slots.setFloat64(slot * 8, this.#get(slot) + 1, true);
+    this.#slots[slot] = this.#get(slot) + 1;
   }
 
   /** Adds one rejected request with the reason of that index. */
   reject(reason: number): void {
-    this.add(TALLY_REJECTED);
+    this.add(REJECTED);
     this.add(FIRST_REASON + reason);
   }
 
   /** Sets all to 0. */
   clear(): void {
-    new Uint8Array(this.#slots.buffer).fill(0);
+    this.#slots.fill(0);
   }
 
-  /** The counters as plain data; reasons that never occurred are left out. */
-  counters(): ViommuCounters {
+  /** The counters as plain data, with the `hits` of the IOTLB; reasons that never occurred are left out. */
+  counters(hits: number): ViommuCounters {
     const rejectedBy: Record<string, number> = {};
     for (const [index, name] of this.#reasons.entries()) {
       const count = this.#get(FIRST_REASON + index);
       if (count > 0) rejectedBy[name] = count;
     }
-    const hits = this.#get(TALLY_HITS);
     const walked = this.#get(TALLY_ACCEPTED);
     const rejected = this.#get(TALLY_REJECTED);
     const pending = this.#get(TALLY_PENDING);
@@ -86,6 +85,6 @@ export class Tally {
   }
 
   #get(slot: number): number {
-    return this.#slots.getFloat64(slot * 8, true);
+    return this.#slots[slot] ?? 0;
   }
 }

@@ -5,6 +5,9 @@ import {
   OUT_PAGE_SIZE,
   OUT_PERMISSIONS,
   OUT_REASON,
+  PERMISSION_EXECUTE,
+  PERMISSION_READ,
+  PERMISSION_WRITE,
   permissionLetters,
   STATUS_ATS,
   STATUS_BYPASS,
@@ -34,8 +37,10 @@ export interface PassingVerdict {
   readonly address: bigint;
 }
 
+const RIGHTS = PERMISSION_READ | PERMISSION_WRITE | PERMISSION_EXECUTE;
+
 /**
- * A Translation Completion with status Success (PCIe 10.2.3). `permissions` is empty when there is no
+ * A Translation Completion with status Success (PCIe 10.2.3). `permissions` has none of `rwx` when there is no
  * translation: the function may send a page request and try again; `reason` and `code` then say why, and
  * `address` and `pageSize` are absent.
  */
@@ -77,8 +82,12 @@ export function verdictOf(status: number, out: Uint32Array, reasons: readonly st
     case STATUS_INTERRUPT:
       return { status: 'interrupt', address: addressOf(out) };
     case STATUS_ATS:
-      if (word(out, OUT_PERMISSIONS) !== 0) return { status: 'ats', ...translation(out) };
-      return { status: 'ats', permissions: '', ...why(out, reasons) };
+      if ((word(out, OUT_PERMISSIONS) & RIGHTS) !== 0) return { status: 'ats', ...translation(out) };
+      return {
+        status: 'ats',
+        permissions: permissionLetters(word(out, OUT_PERMISSIONS)),
+        ...why(out, reasons),
+      };
     case STATUS_PENDING:
       return { status: 'pending', address: addressOf(out) };
     case STATUS_COMPLETER_ABORT:

@@ -17,8 +17,16 @@ import {
   STATUS_UNSUPPORTED_REQUEST,
   word,
 } from './result.ts';
-import { Tally, TALLY_ACCEPTED, TALLY_HITS, TALLY_PENDING, type ViommuCounters } from './tally.ts';
+import { Tally, TALLY_ACCEPTED, TALLY_PENDING, type ViommuCounters } from './tally.ts';
 import { type Verdict, verdictOf } from './verdict.ts';
+
+// Not exported, and so folded into the code that uses them (see result.ts).
+const MISS = IOTLB_MISS;
+const PENDING = STATUS_PENDING;
+const UNSUPPORTED = STATUS_UNSUPPORTED_REQUEST;
+const REASON = OUT_REASON;
+const ACCEPTED_COUNT = TALLY_ACCEPTED;
+const PENDING_COUNT = TALLY_PENDING;
 
 /**
  * An IOMMU as the devices of a guest see it. Models differ in where the guest configures them; what is here
@@ -93,9 +101,7 @@ export abstract class Viommu extends EndpointHost {
     out: Uint32Array,
   ): number {
     const status = this.iotlb.lookup(rid, pasid, iovaHigh, iovaLow, access, out);
-    if (status === IOTLB_MISS) return this.#answer(rid, pasid, iovaHigh, iovaLow, access, out);
-    this.tally.add(TALLY_HITS);
-    return status;
+    return status === MISS ? this.#answer(rid, pasid, iovaHigh, iovaLow, access, out) : status;
   }
 
   /**
@@ -129,7 +135,7 @@ export abstract class Viommu extends EndpointHost {
 
   /** What the unit did since the last reset, seen from the host. */
   counters(): ViommuCounters {
-    return this.tally.counters();
+    return this.tally.counters(this.iotlb.hits);
   }
 
   /** Tells the unit the time, in milliseconds from any origin, never backwards. */
@@ -138,6 +144,7 @@ export abstract class Viommu extends EndpointHost {
   /** Power-on state: the model's own state, the IOTLB and the counters. Endpoints stay. */
   reset(): void {
     this.iotlb.invalidateAll();
+    this.iotlb.clearHits();
     this.tally.clear();
   }
 
@@ -183,11 +190,11 @@ export abstract class Viommu extends EndpointHost {
     checkHotRequest(rid, pasid, iovaHigh, iovaLow, access, out);
     const code = this.#decide(rid, pasid, iovaHigh, iovaLow, access, out, undefined);
     if (code < 0) {
-      if (code === STATUS_PENDING) this.tally.add(TALLY_PENDING);
+      if (code === PENDING) this.tally.add(PENDING_COUNT);
       else this.#refused(rid, pasid, iovaHigh, iovaLow, access, out);
       return code;
     }
-    this.tally.add(TALLY_ACCEPTED);
+    this.tally.add(ACCEPTED_COUNT);
     const status = code & 0xff;
     if (code !== status) this.iotlb.fill(rid, pasid, iovaHigh, iovaLow, code >>> 8, status, out);
     return status;
@@ -204,7 +211,7 @@ export abstract class Viommu extends EndpointHost {
   ): number {
     const endpoint = this.endpoints.get(rid);
     const reason = checkFront(endpoint, pasid, this.pasidWidth, probe);
-    if (endpoint === undefined || reason !== 0) return refuse(out, STATUS_UNSUPPORTED_REQUEST, reason);
+    if (endpoint === undefined || reason !== 0) return refuse(out, UNSUPPORTED, reason);
     return this.walk(rid, pasid, iovaHigh, iovaLow, access, out, endpoint, probe);
   }
 
@@ -216,7 +223,7 @@ export abstract class Viommu extends EndpointHost {
     access: number,
     out: Uint32Array,
   ): void {
-    const reason = word(out, OUT_REASON);
+    const reason = word(out, REASON);
     this.tally.reject(reason);
     if (!this.hears('fault')) return;
     const code = word(out, OUT_CODE);

@@ -377,12 +377,13 @@ function viewing(dumps: readonly Dump[], thorough: boolean): void {
     const { file, slot, options, original, only } = entry;
 
     // Of a dump with one function, that is the whole one.
-    if (!only)
+    if (!only) {
       it('alone, without PASID', async () => {
         const shown = await shownView(file, ...options);
         expect([...shown.keys()]).toEqual([slot]);
         expectView(at(shown, slot), entry);
       });
+    }
 
     const reason = cannotCarryPasid(entry);
     if (reason !== undefined) {

@@ -1,4 +1,5 @@
 import { type ParseArgsConfig, parseArgs } from 'node:util';
+import { PASID_WIDTH_LIMIT } from '../../src/pci/pasid.ts';
 import { CliError, EXIT_USAGE } from './exit-code.ts';
 
 /** Options of a command, as `node:util` describes them. */
@@ -55,5 +56,15 @@ export function onlyPositional(command: string, what: string, { positionals }: A
   throw new CliError(
     EXIT_USAGE,
     `vpci ${command} takes one ${what} (- for standard input), not ${positionals.length}`,
+  );
+}
+
+/** `--pasid-width`; undefined when it was not given. Refuses what no PASID has. */
+export function pasidWidth(given: Arguments): number | undefined {
+  const width = given.number('pasid-width');
+  if (width === undefined || (width >= 1 && width <= PASID_WIDTH_LIMIT)) return width;
+  throw new CliError(
+    EXIT_USAGE,
+    `--pasid-width is ${width}: a PASID has 1 to ${PASID_WIDTH_LIMIT} bits, and without this option none is asked for`,
   );
 }

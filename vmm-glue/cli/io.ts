@@ -3,6 +3,8 @@ import { CliError, EXIT_USAGE } from './exit-code.ts';
 
 /** What a command writes to: real streams, or a test's. */
 export interface Output {
+  /** Standard output is a terminal that wants colours. */
+  readonly colour: boolean;
   /** Writes text to standard output. */
   out(text: string): void;
   /** Writes text to standard error. */

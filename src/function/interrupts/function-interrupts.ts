@@ -70,6 +70,7 @@ export class FunctionInterrupts {
     const word = this.#registers.peek(reg.COMMAND);
     const { pin } = this;
     const level = ((word >>> 16) & reg.STATUS_INTERRUPT) !== 0;
+    if (!level && !this.#asserted) return;
     const silenced = (word & reg.COMMAND_INTERRUPT_DISABLE) !== 0 || this.usesMessages;
     const asserted = level && pin !== 0 && !silenced;
     if (asserted === this.#asserted) return;

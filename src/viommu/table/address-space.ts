@@ -1,15 +1,24 @@
-import { answer } from '../result.ts';
+import { RIGHT_PRIVILEGED_SHIFT } from '../iotlb.ts';
+import { answer, PERMISSION_EXECUTE, PERMISSION_PRIVILEGED, PERMISSION_READ } from '../result.ts';
 import type { PageMapping } from './mapping.ts';
 
-// A record is four doubles: first page, end page, target page, permission bits. Pages are below 2^52.
-const RECORD_BYTES = 32;
-const END = 8;
-const TARGET = 16;
-const PERMISSIONS = 24;
+// A record is four doubles: first page, end page, target page, grant. Pages are below 2^52.
+const RECORD = 4;
+const END = 1;
+const TARGET = 2;
+const GRANT = 3;
 const SMALLEST = 4;
 
 const PAGES_2M = 0x200;
 const PAGES_1G = 0x4_0000;
+
+/** Turns a page number's high part into bits 63:32 of an address. */
+const PER_HIGH_HALF = 2 ** -20;
+
+const RWX = 0x07;
+const PERMISSIONS = 0xff;
+/** Shift of the rights in a grant. */
+const RIGHTS = 8;
 
 /**
  * The mappings of one (requester ID, PASID): intervals of 4 KiB pages, sorted, none overlapping, in one
@@ -17,7 +26,7 @@ const PAGES_1G = 0x4_0000;
  * binary search; mapping in ascending order appends.
  */
 export class AddressSpace {
-  #view: DataView = new DataView(new ArrayBuffer(SMALLEST * RECORD_BYTES));
+  #records: Float64Array = new Float64Array(SMALLEST * RECORD);
   #count = 0;
 
   /** Number of mappings. */
@@ -27,29 +36,40 @@ export class AddressSpace {
 
   /** Mappings there is room for before the buffer grows. */
   get capacity(): number {
-    return this.#view.byteLength / RECORD_BYTES;
+    return this.#records.length / RECORD;
   }
 
   /** Index of the mapping that covers an address of two 32-bit halves; -1 when none does. */
   find(iovaHigh: number, iovaLow: number): number {
-    const page = pageOf(iovaHigh, iovaLow);
-    const index = this.#firstEndingAfter(page);
-    return index < this.#count && this.#view.getFloat64(index * RECORD_BYTES, true) <= page ? index : -1;
+    const records = this.#records;
+    const page = (iovaHigh >>> 0) * 0x10_0000 + (iovaLow >>> 12);
+    let low = 0;
+    let high = this.#count;
+    // As #firstEndingAfter, which a page number would be boxed for.
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (load(records, middle * RECORD + END) > page) high = middle;
+      else low = middle + 1;
+    }
+    return low < this.#count && load(records, low * RECORD) <= page ? low : -1;
   }
 
-  /** `PERMISSION_*` bits of mapping `index`. */
-  permissions(index: number): number {
-    return this.#view.getFloat64(index * RECORD_BYTES + PERMISSIONS, true);
+  /**
+   * What mapping `index` grants: its `PERMISSION_*` bits in 7:0, and in 15:8 the rights that follow from them for
+   * a request with PASID, as `RIGHT_*` of the IOTLB.
+   */
+  grant(index: number): number {
+    return load(this.#records, index * RECORD + GRANT);
   }
 
   /** Mapping `index`. */
   at(index: number): PageMapping {
-    const at = index * RECORD_BYTES;
+    const at = index * RECORD;
     return {
-      first: this.#view.getFloat64(at, true),
-      end: this.#view.getFloat64(at + END, true),
-      target: this.#view.getFloat64(at + TARGET, true),
-      permissions: this.#view.getFloat64(at + PERMISSIONS, true),
+      first: load(this.#records, at),
+      end: load(this.#records, at + END),
+      target: load(this.#records, at + TARGET),
+      permissions: load(this.#records, at + GRANT) & PERMISSIONS,
     };
   }
 
@@ -58,22 +78,21 @@ export class AddressSpace {
    * whose naturally aligned block around the address lies in the mapping and lands on an aligned block.
    */
   translate(index: number, iovaHigh: number, iovaLow: number, permissions: number, out: Uint32Array): void {
-    const at = index * RECORD_BYTES;
-    const first = this.#view.getFloat64(at, true);
-    const end = this.#view.getFloat64(at + END, true);
-    const page = pageOf(iovaHigh, iovaLow);
-    const target = this.#view.getFloat64(at + TARGET, true) + (page - first);
-    let size = 12;
-    if (isBlock(PAGES_2M, page, target, first, end))
-      size = isBlock(PAGES_1G, page, target, first, end) ? 30 : 21;
+    const records = this.#records;
+    const at = index * RECORD;
+    const first = load(records, at);
+    const end = load(records, at + END);
+    const page = (iovaHigh >>> 0) * 0x10_0000 + (iovaLow >>> 12);
+    const target = load(records, at + TARGET) + (page - first);
+    const size = end - first < PAGES_2M ? 12 : blockSize(page, target, first, end);
     const low = target & 0xf_ffff;
-    answer(out, (target - low) / 0x10_0000, (low << 12) | (iovaLow & 0xfff), size, permissions);
+    answer(out, (target - low) * PER_HIGH_HALF, (low << 12) | (iovaLow & 0xfff), size, permissions);
   }
 
   /** Adds a mapping; false, and no change, when it overlaps one that is there. */
   insert(mapping: PageMapping): boolean {
     const index = this.#firstEndingAfter(mapping.first);
-    if (index < this.#count && this.#view.getFloat64(index * RECORD_BYTES, true) < mapping.end) return false;
+    if (index < this.#count && load(this.#records, index * RECORD) < mapping.end) return false;
     this.#splice(index, 0, 1);
     this.#put(index, mapping);
     return true;
@@ -87,7 +106,7 @@ export class AddressSpace {
   remove(first: number, end: number): Pick<PageMapping, 'first' | 'end'> | undefined {
     const from = this.#firstEndingAfter(first);
     let to = from;
-    while (to < this.#count && this.#view.getFloat64(to * RECORD_BYTES, true) < end) to++;
+    while (to < this.#count && load(this.#records, to * RECORD) < end) to++;
     if (to === from) return undefined;
     const left = this.at(from);
     const right = this.at(to - 1);
@@ -115,33 +134,31 @@ export class AddressSpace {
     let high = this.#count;
     while (low < high) {
       const middle = (low + high) >>> 1;
-      if (this.#view.getFloat64(middle * RECORD_BYTES + END, true) > page) high = middle;
+      if (load(this.#records, middle * RECORD + END) > page) high = middle;
       else low = middle + 1;
     }
     return low;
   }
 
   #put(index: number, { first, end, target, permissions }: PageMapping): void {
-    const at = index * RECORD_BYTES;
-    this.#view.setFloat64(at, first, true);
-    this.#view.setFloat64(at + END, end, true);
-    this.#view.setFloat64(at + TARGET, target, true);
-    this.#view.setFloat64(at + PERMISSIONS, permissions, true);
+    const at = index * RECORD;
+    this.#records[at] = first;
+    this.#records[at + END] = end;
+    this.#records[at + TARGET] = target;
+    this.#records[at + GRANT] = permissions | (rightsOf(permissions) << RIGHTS);
   }
 
   /** Replaces `removed` records at `index` by `added` ones of undefined content, and fits the buffer. */
   #splice(index: number, removed: number, added: number): void {
     const count = this.#count - removed + added;
-    const old = new Uint8Array(this.#view.buffer);
-    const capacity = fit(old.length / RECORD_BYTES, count);
-    let bytes = old;
-    if (capacity * RECORD_BYTES !== old.length) {
-      bytes = new Uint8Array(capacity * RECORD_BYTES);
-      bytes.set(old.subarray(0, index * RECORD_BYTES));
-      this.#view = new DataView(bytes.buffer);
+    const old = this.#records;
+    const capacity = fit(this.capacity, count);
+    if (capacity !== this.capacity) {
+      this.#records = new Float64Array(capacity * RECORD);
+      this.#records.set(old.subarray(0, index * RECORD));
     }
-    const rest = old.subarray((index + removed) * RECORD_BYTES, this.#count * RECORD_BYTES);
-    bytes.set(rest, (index + added) * RECORD_BYTES);
+    const rest = old.subarray((index + removed) * RECORD, this.#count * RECORD);
+    this.#records.set(rest, (index + added) * RECORD);
     this.#count = count;
   }
 }
@@ -154,11 +171,25 @@ function fit(capacity: number, count: number): number {
   return fitting;
 }
 
-function pageOf(iovaHigh: number, iovaLow: number): number {
-  return (iovaHigh >>> 0) * 0x10_0000 + (iovaLow >>> 12);
+/** Size of the largest page, as a power of two, of which `page` is part. */
+function blockSize(page: number, target: number, first: number, end: number): number {
+  if (!isBlock(PAGES_2M, page, target, first, end)) return 12;
+  return isBlock(PAGES_1G, page, target, first, end) ? 30 : 21;
 }
 
 function isBlock(pages: number, page: number, target: number, first: number, end: number): boolean {
   const offset = page & (pages - 1);
   return (target & (pages - 1)) === offset && page - offset >= first && page - offset + pages <= end;
+}
+
+/** Executing takes the right to read as well. */
+function rightsOf(permissions: number): number {
+  const reads = (permissions & PERMISSION_READ) !== 0;
+  const rights = permissions & (reads ? RWX : RWX & ~PERMISSION_EXECUTE);
+  const ordinary = (permissions & PERMISSION_PRIVILEGED) === 0 ? rights : 0;
+  return (rights << RIGHT_PRIVILEGED_SHIFT) | ordinary;
+}
+
+function load(records: Float64Array, index: number): number {
+  return records[index] ?? 0;
 }

@@ -13,11 +13,10 @@ import * as reasons from './reasons.ts';
  * @module
  */
 
-/** What a step about attachments refers to. */
-export const ATTACH = 'table model: attach';
+const ATTACH = 'table model: attach';
 
 /** A step about something that is not in guest memory. */
-export function step(
+function step(
   structure: string,
   fields: Readonly<Record<string, StepField>>,
   ok: boolean,
@@ -53,6 +52,17 @@ export function attachmentStep(space: AddressSpace | undefined, pasid: number): 
   const what = pasid === NO_PASID ? 'traffic without PASID' : `PASID 0x${hex(pasid)}`;
   const fields = space === undefined ? {} : { mappings: space.count };
   return step('attachment', fields, space !== undefined, `${what} is attached`, ATTACH);
+}
+
+/** Whether a request passes that no address space decides about. */
+export function passStep(architectural: boolean, passes: boolean): ExplanationStep {
+  const fields = { policy: architectural ? 'architectural' : 'reject' };
+  return step('attachment', fields, passes, 'something is attached for the RID, or the unit is off', ATTACH);
+}
+
+/** The width of the address. */
+export function addressStep(addressWidth: number, within: boolean): ExplanationStep {
+  return step('address', {}, within, `address < 2^${addressWidth}`, 'table model: addressWidth');
 }
 
 /** The mapping that was found for the address; `index` is -1 when none was. */

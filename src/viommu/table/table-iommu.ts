@@ -18,8 +18,8 @@ import { Viommu } from '../viommu.ts';
 import { type Mapping, type MappingRange, parseMapping, parseRange } from './mapping.ts';
 import { TABLE_REASONS } from './reasons.ts';
 import { loadTables, saveTables, type TableIommuState } from './table-state.ts';
-import { Tables } from './tables.ts';
-import { type TableRules, walkTables } from './walk.ts';
+import { pasidCount, Tables } from './tables.ts';
+import { type TableRules, tableRules, walkTables } from './walk.ts';
 
 /** Options of a {@link TableIommu}. */
 export interface TableIommuOptions extends ViommuOptions {
@@ -55,11 +55,7 @@ export class TableIommu extends Viommu {
     }
     this.addressWidth = addressWidth;
     this.#widthPages = 2 ** (addressWidth - 12);
-    this.#rules = {
-      pasidWidth: this.pasidWidth,
-      addressWidth,
-      architectural: this.pasidWhenUnconfigured === 'architectural',
-    };
+    this.#rules = tableRules(this.pasidWidth, addressWidth, this.pasidWhenUnconfigured === 'architectural');
   }
 
   /**
@@ -238,7 +234,7 @@ export class TableIommu extends Viommu {
 
   #checkedPasid(pasid: number | null | undefined): number {
     const number = pasidArgument(pasid);
-    if (number === NO_PASID || number < 2 ** this.pasidWidth) return number;
+    if (number === NO_PASID || number < pasidCount(this.pasidWidth)) return number;
     throw new VpciError(
       'VPCI_PASID',
       `PASID 0x${number.toString(16)} does not fit the ${this.pasidWidth} bits of this unit: raise its pasidWidth`,

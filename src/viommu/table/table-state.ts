@@ -12,7 +12,7 @@ import { RID_LIMIT } from '../request.ts';
 import { permissionLetters } from '../result.ts';
 import type { AddressSpace } from './address-space.ts';
 import { parsePermissions } from './mapping.ts';
-import { Tables } from './tables.ts';
+import { pasidCount, Tables } from './tables.ts';
 
 /** A mapping as plain data; the numbers are in pages of 4096 bytes, below 2^52. */
 export interface TableMappingState {
@@ -94,7 +94,7 @@ export function loadTables(state: unknown, options: TableStateOptions): Tables {
 }
 
 function loadPasid(value: unknown, width: number, where: string): number {
-  return value === null ? NO_PASID : plainInteger(value, 0, 2 ** width - 1, where);
+  return value === null ? NO_PASID : plainInteger(value, 0, pasidCount(width) - 1, where);
 }
 
 function loadMapping(space: AddressSpace, value: unknown, widthPages: number, where: string): void {

@@ -72,6 +72,11 @@ export class Tables {
   }
 }
 
+/** PASIDs that a width of 0 (none at all) to 20 bits has. */
+export function pasidCount(width: number): number {
+  return width === 0 ? 0 : 2 ** width;
+}
+
 function ascending(pasids: Iterable<number>): number[] {
   return [...pasids].toSorted((left, right) => left - right);
 }

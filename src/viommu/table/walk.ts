@@ -10,7 +10,6 @@ import {
   NO_PASID,
 } from '../access.ts';
 import type { Probe } from '../explanation.ts';
-import { RIGHT_PRIVILEGED_SHIFT } from '../iotlb.ts';
 import { REASON_PASID_BEYOND_WIDTH } from '../reason.ts';
 import {
   answer,
@@ -40,7 +39,7 @@ import {
   REASON_PRIVILEGED_WITHOUT_PASID as PRIVILEGED_WITHOUT_PASID,
   REASON_TRANSLATED_WITH_PASID as TRANSLATED_WITH_PASID,
 } from './reasons.ts';
-import { ATTACH, attachmentStep, mappingStep, requestStep, rightsStep, step } from './steps.ts';
+import { addressStep, attachmentStep, mappingStep, passStep, requestStep, rightsStep } from './steps.ts';
 import type { Attachments } from './tables.ts';
 
 /** Options of the unit as the walk uses them. */
@@ -48,7 +47,42 @@ export interface TableRules {
   readonly pasidWidth: number;
   /** Bits of a bus address, 12..64. */
   readonly addressWidth: number;
+  /** Bits of the two halves of an address that lie beyond that width. */
+  readonly beyondHigh: number;
+  readonly beyondLow: number;
   readonly architectural: boolean;
+}
+
+// Not exported, and so folded into the code that uses them (see result.ts).
+const EXECUTE = ACCESS_EXECUTE;
+const NO_WRITE = ACCESS_NO_WRITE;
+const PRIVILEGED = ACCESS_PRIVILEGED;
+const TRANSLATED = ACCESS_TRANSLATED;
+const TRANSLATION = ACCESS_TRANSLATION;
+const NONE = NO_PASID;
+const ATS = STATUS_ATS;
+const SUCCESS = STATUS_TRANSLATED;
+const UNSUPPORTED = STATUS_UNSUPPORTED_REQUEST;
+const RWX = 0x07;
+const PERMISSIONS = 0xff;
+/** Rights that are left of a grant without a PASID: ordinary ones to read and write. */
+const WITHOUT_PASID = 0x03;
+
+/** The rules of a unit with these widths and this policy. */
+export function tableRules(pasidWidth: number, addressWidth: number, architectural: boolean): TableRules {
+  return {
+    pasidWidth,
+    addressWidth,
+    architectural,
+    beyondHigh: beyond(addressWidth - 32),
+    beyondLow: beyond(addressWidth),
+  };
+}
+
+/** The bits at `width` and above of a 32-bit half. */
+function beyond(width: number): number {
+  if (width <= 0) return -1;
+  return width < 32 ? -1 << width : 0;
 }
 
 /**
@@ -68,126 +102,117 @@ export function walkTables(
   out: Uint32Array,
   probe: Probe,
 ): number {
-  const impossible = checkRequest(rules, endpoint, pasid, access, probe);
-  if (impossible !== 0) return refuse(out, STATUS_UNSUPPORTED_REQUEST, impossible);
-  const translation = (access & ACCESS_TRANSLATION) !== 0;
-  // A unit that is off passes requests, but has no translation to give away.
-  const off = attachments === undefined && rules.architectural && !translation;
-  if (off || (access & ACCESS_TRANSLATED) !== 0) {
-    const passes = off || attachments !== undefined;
-    probe?.push(
-      step('attachment', { policy: policyOf(rules) }, passes, 'something is attached for the RID', ATTACH),
-    );
-    return passes ? pass(iovaHigh, iovaLow, out) : refuse(out, STATUS_UNSUPPORTED_REQUEST, NOT_ATTACHED);
+  const impossible = flawOf(rules, endpoint, pasid, access);
+  probe?.push(requestStep(rules, impossible));
+  if (impossible !== 0) return refuse(out, UNSUPPORTED, impossible);
+  if (attachments === undefined || (access & TRANSLATED) !== 0) {
+    return passOrRefuse(rules, attachments, pasid, iovaHigh, iovaLow, access, out, probe);
   }
-  const space = attachments?.get(pasid);
+  const space = attachments.get(pasid);
   probe?.push(attachmentStep(space, pasid));
-  if (space === undefined) {
-    return refuse(out, STATUS_UNSUPPORTED_REQUEST, pasid === NO_PASID ? NOT_ATTACHED : PASID_NOT_ATTACHED);
-  }
-  // No rights is the answer that makes a device send a page request (PCIe 10.2.3).
-  const failed = translation ? STATUS_ATS : STATUS_UNSUPPORTED_REQUEST;
-  const within = fits(iovaHigh, iovaLow, rules.addressWidth);
-  probe?.push(step('address', {}, within, `address < 2^${rules.addressWidth}`, 'table model: addressWidth'));
-  if (!within) return refuse(out, failed, ADDRESS_BEYOND_WIDTH);
+  if (space === undefined) return refuseUnattached(pasid, out);
+  const within = ((iovaHigh & rules.beyondHigh) | (iovaLow & rules.beyondLow)) === 0;
+  probe?.push(addressStep(rules.addressWidth, within));
+  if (!within) return refuse(out, failureOf(access), ADDRESS_BEYOND_WIDTH);
   const index = space.find(iovaHigh, iovaLow);
   probe?.push(mappingStep(space, index));
-  if (index < 0) return refuse(out, failed, NOT_MAPPED);
-  const permissions = space.permissions(index);
-  if (translation)
-    return completeTranslation(space, index, permissions, iovaHigh, iovaLow, access, out, probe);
-  const forbidden = checkRights(permissions, access);
-  probe?.push(rightsStep(permissions, forbidden));
-  if (forbidden !== 0) return refuse(out, failed, forbidden);
-  space.translate(index, iovaHigh, iovaLow, permissions, out);
-  return cacheable(STATUS_TRANSLATED, rightsToCache(permissions, pasid));
+  if (index < 0) return refuse(out, failureOf(access), NOT_MAPPED);
+  const grant = space.grant(index);
+  if ((access & TRANSLATION) !== 0) {
+    return completeTranslation(space, index, grant, iovaHigh, iovaLow, access, out, probe);
+  }
+  const rights = grant >>> 8;
+  const needed = (access & RWX) << ((access & PRIVILEGED) >>> 1);
+  if ((rights & needed) !== needed) return refuseRights(grant, access, out, probe);
+  probe?.push(rightsStep(grant & PERMISSIONS, 0));
+  space.translate(index, iovaHigh, iovaLow, grant & PERMISSIONS, out);
+  return cacheable(SUCCESS, pasid === NONE ? rights & WITHOUT_PASID : rights);
 }
 
 /** What no attachment could make right: 0, or the reason. */
-function checkRequest(
+function flawOf(rules: TableRules, endpoint: EndpointState, pasid: number, access: number): number {
+  if (pasid === NONE) {
+    if ((access & EXECUTE) !== 0) return EXECUTE_WITHOUT_PASID;
+    if ((access & PRIVILEGED) !== 0) return PRIVILEGED_WITHOUT_PASID;
+  } else if (pasid >>> rules.pasidWidth !== 0) return REASON_PASID_BEYOND_WIDTH;
+  if ((access & (TRANSLATION | TRANSLATED)) === 0) return 0;
+  if (!endpoint.ats) return ATS_NOT_SUPPORTED;
+  const withPasid = pasid !== NONE && (access & TRANSLATED) !== 0;
+  return withPasid && !rules.architectural ? TRANSLATED_WITH_PASID : 0;
+}
+
+/** A translated address, or any request of a requester ID that has nothing attached. */
+function passOrRefuse(
   rules: TableRules,
-  endpoint: EndpointState,
+  attachments: Attachments | undefined,
   pasid: number,
-  access: number,
-  probe: Probe,
-): number {
-  let failed = 0;
-  if (pasid === NO_PASID) {
-    if ((access & ACCESS_EXECUTE) !== 0) failed = EXECUTE_WITHOUT_PASID;
-    else if ((access & ACCESS_PRIVILEGED) !== 0) failed = PRIVILEGED_WITHOUT_PASID;
-  } else if (pasid >>> rules.pasidWidth !== 0) failed = REASON_PASID_BEYOND_WIDTH;
-  if (failed === 0 && (access & (ACCESS_TRANSLATION | ACCESS_TRANSLATED)) !== 0) {
-    const withPasid = pasid !== NO_PASID && (access & ACCESS_TRANSLATED) !== 0;
-    if (!endpoint.ats) failed = ATS_NOT_SUPPORTED;
-    else if (withPasid && !rules.architectural) failed = TRANSLATED_WITH_PASID;
-  }
-  probe?.push(requestStep(rules, failed));
-  return failed;
-}
-
-/** 0 when `permissions` grant `access`, else the reason that comes first. */
-function checkRights(permissions: number, access: number): number {
-  if ((permissions & PERMISSION_PRIVILEGED) !== 0 && (access & ACCESS_PRIVILEGED) === 0)
-    return PRIVILEGED_ONLY;
-  const reads = (access & (ACCESS_READ | ACCESS_EXECUTE)) !== 0;
-  if (reads && (permissions & PERMISSION_READ) === 0) return NO_READ_PERMISSION;
-  if ((access & ACCESS_WRITE) !== 0 && (permissions & PERMISSION_WRITE) === 0) return NO_WRITE_PERMISSION;
-  if ((access & ACCESS_EXECUTE) !== 0 && (permissions & PERMISSION_EXECUTE) === 0)
-    return NO_EXECUTE_PERMISSION;
-  return 0;
-}
-
-/** The Translation Completion: the rights of the page, whatever the request wanted them for (PCIe 10.2.3). */
-function completeTranslation(
-  space: AddressSpace,
-  index: number,
-  permissions: number,
   iovaHigh: number,
   iovaLow: number,
   access: number,
   out: Uint32Array,
   probe: Probe,
 ): number {
-  const privileged = (access & ACCESS_PRIVILEGED) !== 0;
+  const translated = (access & TRANSLATED) !== 0;
+  // A unit that is off passes requests, but has no translation to give away.
+  const off = attachments === undefined && rules.architectural && (access & TRANSLATION) === 0;
+  const passes = off || (translated && attachments !== undefined);
+  if (passes || translated) probe?.push(passStep(rules.architectural, passes));
+  else probe?.push(attachmentStep(undefined, pasid));
+  if (passes) {
+    answer(out, iovaHigh, iovaLow, 0, 0);
+    return STATUS_BYPASS;
+  }
+  return translated ? refuse(out, UNSUPPORTED, NOT_ATTACHED) : refuseUnattached(pasid, out);
+}
+
+function refuseUnattached(pasid: number, out: Uint32Array): number {
+  return refuse(out, UNSUPPORTED, pasid === NONE ? NOT_ATTACHED : PASID_NOT_ATTACHED);
+}
+
+/** A completion without rights is what makes a device send a page request (PCIe 10.2.3). */
+function failureOf(access: number): number {
+  return (access & TRANSLATION) === 0 ? UNSUPPORTED : ATS;
+}
+
+/** Finds the reason that comes first. */
+function refuseRights(grant: number, access: number, out: Uint32Array, probe: Probe): number {
+  let reason = NO_EXECUTE_PERMISSION;
+  const reads = (access & (ACCESS_READ | EXECUTE)) !== 0;
+  const writes = (access & ACCESS_WRITE) !== 0;
+  if ((grant & PERMISSION_PRIVILEGED) !== 0 && (access & PRIVILEGED) === 0) reason = PRIVILEGED_ONLY;
+  else if (reads && (grant & PERMISSION_READ) === 0) reason = NO_READ_PERMISSION;
+  else if (writes && (grant & PERMISSION_WRITE) === 0) reason = NO_WRITE_PERMISSION;
+  probe?.push(rightsStep(grant & PERMISSIONS, reason));
+  return refuse(out, UNSUPPORTED, reason);
+}
+
+/** The Translation Completion: the rights of the page, whatever the request wanted them for (PCIe 10.2.3). */
+function completeTranslation(
+  space: AddressSpace,
+  index: number,
+  grant: number,
+  iovaHigh: number,
+  iovaLow: number,
+  access: number,
+  out: Uint32Array,
+  probe: Probe,
+): number {
+  const permissions = grant & PERMISSIONS;
+  const privileged = (access & PRIVILEGED) !== 0;
   const hidden = (permissions & PERMISSION_PRIVILEGED) !== 0 && !privileged;
   const rights = hidden ? 0 : rightsOfCompletion(permissions, access);
   const forbidden = hidden ? PRIVILEGED_ONLY : NO_READ_PERMISSION;
   probe?.push(rightsStep(permissions, rights === 0 ? forbidden : 0));
-  if (rights === 0) return refuse(out, STATUS_ATS, forbidden);
+  if (rights === 0) return refuse(out, ATS, forbidden);
   space.translate(index, iovaHigh, iovaLow, rights | (privileged ? PERMISSION_PRIVILEGED : 0), out);
-  return STATUS_ATS;
+  return ATS;
 }
 
 /** Write only when asked for (NW clear), execute only when asked for (ER set) and readable. */
 function rightsOfCompletion(permissions: number, access: number): number {
   let rights = permissions & PERMISSION_READ;
-  if ((access & ACCESS_NO_WRITE) === 0) rights |= permissions & PERMISSION_WRITE;
-  if (rights !== 0 && (access & ACCESS_EXECUTE) !== 0 && (permissions & PERMISSION_READ) !== 0) {
-    rights |= permissions & PERMISSION_EXECUTE;
-  }
+  if ((access & NO_WRITE) === 0) rights |= permissions & PERMISSION_WRITE;
+  const executes = (access & EXECUTE) !== 0 && (permissions & PERMISSION_READ) !== 0;
+  if (executes) rights |= permissions & PERMISSION_EXECUTE;
   return rights;
-}
-
-function rightsToCache(permissions: number, pasid: number): number {
-  const readWrite = permissions & (PERMISSION_READ | PERMISSION_WRITE);
-  const onlyPrivileged = (permissions & PERMISSION_PRIVILEGED) !== 0;
-  if (pasid === NO_PASID) return onlyPrivileged ? 0 : readWrite;
-  const executes = (permissions & PERMISSION_READ) === 0 ? 0 : permissions & PERMISSION_EXECUTE;
-  const rights = readWrite | executes;
-  return (rights << RIGHT_PRIVILEGED_SHIFT) | (onlyPrivileged ? 0 : rights);
-}
-
-/** True when an address has no bit at `width` (12..64) or above. */
-function fits(iovaHigh: number, iovaLow: number, width: number): boolean {
-  if (width === 64) return true;
-  return width < 32 ? iovaHigh === 0 && iovaLow >>> width === 0 : iovaHigh >>> (width - 32) === 0;
-}
-
-function pass(iovaHigh: number, iovaLow: number, out: Uint32Array): number {
-  answer(out, iovaHigh, iovaLow, 0, 0);
-  return STATUS_BYPASS;
-}
-
-function policyOf(rules: TableRules): string {
-  return rules.architectural ? 'architectural' : 'reject';
 }

@@ -171,7 +171,11 @@ class Stage {
       [
         `PASID capability of ${width} bits at 0x${hex(offset, 3)}: ${this.#whyThere(offset)}`,
         ...fn.findings.filter(({ code }) => code !== 'unclaimed-bytes').map(({ message }) => message),
-        ...(unclaimed === 0 ? [] : [`unclaimed bytes in ${unclaimed} places read 0 and take no writes`]),
+        ...(unclaimed === 0
+          ? []
+          : [
+              `unclaimed bytes in ${unclaimed === 1 ? 'one place' : `${unclaimed} places`} read 0 and take no writes`,
+            ]),
       ],
     );
   }

@@ -1,0 +1,52 @@
+// The thread that serves the devices of a module: it builds them, and has nothing else to do.
+import { parentPort, workerData } from 'node:worker_threads';
+import { VpciError } from '../../src/index.ts';
+import type { DeviceFactory, ServedDevice } from './options.ts';
+import { serveHere } from './serve.ts';
+import type { WorkerInput, WorkerMessage } from './serve-worker.ts';
+
+/** Milliseconds to wait for the next message before the event loop has a turn. */
+const LINGER_MS = 5;
+
+// oxlint-disable-next-line unicorn/require-post-message-target-origin -- a port of a worker, not a window
+const say = (message: WorkerMessage): void => parentPort?.postMessage(message);
+
+try {
+  const { module, data, transport, memoryFile }: WorkerInput = workerData;
+  const served = await factoryOf(await import(module), module)(data);
+  const server = await serveHere({
+    devices: isList(served) ? served : [served],
+    transport,
+    memoryFile,
+    linger: LINGER_MS,
+    onError: (error) => say({ type: 'error', error: error instanceof Error ? error : String(error) }),
+  });
+  parentPort?.once('message', () => {
+    void server.close().then(() => parentPort?.close());
+  });
+  say({ type: 'ready', transport: server.transport, reason: server.reason });
+} catch (error) {
+  const code = error instanceof VpciError ? error.code : undefined;
+  say({ type: 'refused', code, message: error instanceof Error ? error.message : String(error) });
+}
+
+function factoryOf(loaded: unknown, module: string): DeviceFactory {
+  if (hasFactory(loaded)) return loaded.default;
+  throw new VpciError(
+    'VPCI_BAD_ARGUMENT',
+    `${module} has no function as its default export: it must build the devices to serve`,
+  );
+}
+
+function hasFactory(loaded: unknown): loaded is { readonly default: DeviceFactory } {
+  return (
+    typeof loaded === 'object' &&
+    loaded !== null &&
+    'default' in loaded &&
+    typeof loaded.default === 'function'
+  );
+}
+
+function isList(served: ServedDevice | readonly ServedDevice[]): served is readonly ServedDevice[] {
+  return Array.isArray(served);
+}
