@@ -4,6 +4,6 @@
  * @module
  */
 export type { ConfigLayout, Owner, WriteHook } from './config-layout.ts';
-export { LayoutBuilder, type RegisterRules } from './layout-builder.ts';
+export { LayoutBuilder } from './layout-builder.ts';
 export { LayoutCache } from './layout-cache.ts';
-export { type HostWriteListener, type SavedRegisters, VirtualConfigSpace } from './virtual-config-space.ts';
+export { type SavedRegisters, VirtualConfigSpace } from './virtual-config-space.ts';

@@ -22,13 +22,15 @@ export const ACCESS_OPS: TraceOps = [
 /** `cfg.*` reach a function wherever it is; an absent one answers as the bus does. */
 function configRead(line: TraceLine, { segment }: TraceWorld): TraceAnswer {
   const bytes = new Uint8Array(accessSize(line)).fill(0xff);
-  segment.function(line.bdf())?.readInto(line.number('offset', 0, OFFSET_LIMIT), bytes);
+  const offset = line.number('offset', 0, OFFSET_LIMIT);
+  segment.function(line.bdf())?.readInto(offset, bytes);
   return { value: valueOf(bytes) };
 }
 
 function configWrite(line: TraceLine, { segment }: TraceWorld): TraceAnswer {
   const bytes = bytesOf(line.wide('value'), accessSize(line));
-  segment.function(line.bdf())?.writeFrom(line.number('offset', 0, OFFSET_LIMIT), bytes);
+  const offset = line.number('offset', 0, OFFSET_LIMIT);
+  segment.function(line.bdf())?.writeFrom(offset, bytes);
   return undefined;
 }
 

@@ -16,11 +16,10 @@ export const MEMORY_OPS: TraceOps = [
   ['mem.poison', poisonMemory],
 ];
 
-function addMemory(line: TraceLine, { memory }: TraceWorld): TraceAnswer {
+function addMemory(line: TraceLine, world: TraceWorld): TraceAnswer {
   const base = line.number('base', 0, Number.MAX_SAFE_INTEGER);
   const size = line.number('size', 1, MEMORY_LIMIT);
-  memory.removeRegion(base);
-  memory.addRegion({ base, buffer: allocate(size) });
+  world.addMemory(base, allocate(size));
   return undefined;
 }
 

@@ -2,6 +2,7 @@ import type { FunctionEvents, PciFunction } from '../function/index.ts';
 import { GuestMemory } from '../memory/index.ts';
 import { formatBdf } from '../pci/bdf.ts';
 import { createEndpointState, type Endpoint, type EndpointState } from '../pci/endpoint.ts';
+import { VpciError } from '../pci/vpci-error.ts';
 import { PciSegment } from '../segment/index.ts';
 import type { Viommu } from '../viommu/index.ts';
 import { TraceError } from './trace-error.ts';
@@ -46,20 +47,31 @@ export class TraceWorld {
   segment: PciSegment = new PciSegment();
   /** What the vIOMMUs of the trace see of guest memory. */
   readonly memory: GuestMemory = new GuestMemory();
+  readonly #regions = new Map<number, ArrayBuffer>();
 
   readonly #functions = new Map<number, PlacedFunction>();
   readonly #ports = new Map<number, PciFunction>();
   readonly #endpoints = new Map<number, EndpointState>();
   readonly #units = new Map<string, Unit>();
-  readonly #snapshots = new Map<string, unknown>();
+  readonly #snapshots = new Map<string, SnapshotEntry>();
   #events: TraceEvent[] = [];
+  #quiet = false;
 
   /** Another segment; ports and functions move into it. */
   replaceSegment(segment: PciSegment): void {
-    for (const { fn } of this.#functions.values()) this.segment.remove(fn);
-    for (const [rid, port] of this.#ports) segment.add(rid, this.segment.remove(port), null);
-    this.segment = segment;
-    for (const [rid, { fn }] of this.#functions) this.#place(rid, fn);
+    this.#quietly(() => {
+      for (const { fn } of this.#functions.values()) this.segment.remove(fn);
+      for (const [rid, port] of this.#ports) segment.add(rid, this.segment.remove(port), null);
+      this.segment = segment;
+      for (const [rid, { fn }] of this.#functions) this.#place(rid, fn);
+    });
+  }
+
+  /** Adds memory at `base`; memory that begins there is replaced. */
+  addMemory(base: number, buffer: ArrayBuffer): void {
+    this.memory.removeRegion(base);
+    this.memory.addRegion({ base, buffer });
+    this.#regions.set(base, buffer);
   }
 
   /** Places a root port at `rid`; functions added later on its secondary bus stand behind it. */
@@ -112,6 +124,7 @@ export class TraceWorld {
   /** Puts a vIOMMU in place; one of the same name is replaced, and the endpoints it covers come behind it. */
   addUnit(name: string, iommu: Viommu, covers: readonly number[] | undefined): void {
     const unit = { iommu, covers: covers === undefined ? undefined : new Set(covers) };
+    this.#refuseNarrower(unit);
     this.#withoutUnits(() => {
       // The newest unit that covers a requester ID translates for it.
       this.#units.delete(name);
@@ -168,7 +181,7 @@ export class TraceWorld {
 
   /** Adds an event to those that the next `events` op prints. */
   note(event: TraceEvent): void {
-    this.#events.push(event);
+    if (!this.#quiet) this.#events.push(event);
   }
 
   /** The events since the last call. */
@@ -185,15 +198,25 @@ export class TraceWorld {
       segment: this.segment.saveState(),
       units: [...this.#units].map(([unit, { iommu }]) => [unit, iommu.saveState()]),
     };
-    this.#snapshots.set(name, JSON.parse(JSON.stringify(state)));
+    const memory = [...this.#regions].map(([base, buffer]) => ({ base, content: buffer.slice(0) }));
+    this.#snapshots.set(name, { devices: JSON.parse(JSON.stringify(state)), memory });
   }
 
   /** Takes back what {@link TraceWorld.snapshot} kept. @throws TraceError `no-snapshot`, VpciError `VPCI_STATE`. */
   restore(name: string): void {
-    const state = this.#snapshots.get(name);
+    const { devices: state, memory = [] } = this.#snapshots.get(name) ?? {};
     if (!isSnapshot(state)) throw new TraceError('no-snapshot', `there is no snapshot "${name}"`);
+    const units = state.units.map(([unit, saved]) => [this.unit(unit), saved] as const);
     this.segment.restoreState(state.segment);
-    for (const [unit, saved] of state.units) this.unit(unit).restoreState(saved);
+    for (const { base, content } of memory) {
+      const buffer = this.#regions.get(base);
+      // Memory that was replaced by less keeps what fits.
+      if (buffer !== undefined)
+        new Uint8Array(buffer).set(
+          new Uint8Array(content, 0, Math.min(content.byteLength, buffer.byteLength)),
+        );
+    }
+    for (const [iommu, saved] of units) iommu.restoreState(saved);
   }
 
   /** Behind the port whose secondary bus `rid` is on, else at the fixed address. */
@@ -225,12 +248,42 @@ export class TraceWorld {
 
   /** Runs `change` while nothing is attached, then attaches everything to the units there are then. */
   #withoutUnits(change: () => void): void {
-    for (const { fn } of this.#functions.values()) this.segment.remove(fn);
-    for (const [rid, state] of this.#endpoints) this.unitFor(rid)?.detachEndpoint(state);
-    change();
-    for (const [rid, { fn }] of this.#functions) this.#place(rid, fn);
-    for (const [rid, state] of this.#endpoints) this.unitFor(rid)?.attachEndpoint(state);
+    this.#quietly(() => {
+      for (const { fn } of this.#functions.values()) this.segment.remove(fn);
+      for (const [rid, state] of this.#endpoints) this.unitFor(rid)?.detachEndpoint(state);
+      change();
+      for (const [rid, { fn }] of this.#functions) this.#place(rid, fn);
+      for (const [rid, state] of this.#endpoints) this.unitFor(rid)?.attachEndpoint(state);
+    });
   }
+
+  /** What moves functions about for the trace's own ends is nothing that happened. */
+  #quietly(change: () => void): void {
+    this.#quiet = true;
+    try {
+      change();
+    } finally {
+      this.#quiet = false;
+    }
+  }
+
+  /** A width that a guest has seen stays (design 4); better said before anything is moved. */
+  #refuseNarrower({ iommu, covers }: Unit): void {
+    for (const [rid, { fn }] of this.#functions) {
+      if (covers?.has(rid) === false || !fn.touched || fn.pasid === undefined) continue;
+      if (fn.pasid.width <= iommu.pasidWidth) continue;
+      throw new VpciError(
+        'VPCI_VIOMMU_TOO_NARROW',
+        `the guest of ${formatBdf(rid)} has seen a PASID width of ${fn.pasid.width} bits, and this vIOMMU has ${iommu.pasidWidth}`,
+      );
+    }
+  }
+}
+
+interface SnapshotEntry {
+  /** Segment and units, as an embedder would store them. */
+  readonly devices: unknown;
+  readonly memory: readonly { readonly base: number; readonly content: ArrayBuffer }[];
 }
 
 interface Snapshot {

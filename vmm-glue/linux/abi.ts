@@ -23,7 +23,9 @@ export const F_GETFL = 3;
 export const F_SETFL = 4;
 export const F_GET_SEALS = 1034;
 export const F_SEAL_SHRINK = 0x2;
+export const O_RDWR = 0x2;
 export const O_NONBLOCK = 0x800;
+export const O_CLOEXEC = 0x80000;
 
 export const POLLIN = 0x1;
 export const POLLOUT = 0x4;

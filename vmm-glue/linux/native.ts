@@ -25,6 +25,16 @@ export interface Native {
   sendmsg(fd: number, message: number, flags: number): number;
   send(fd: number, address: number, length: number, flags: number): number;
   write(fd: number, address: number, length: number): number;
+  /** open(2) without O_CREAT. */
+  open(path: string, flags: number): number;
+  /** `argument` is a number that is no address: a value, or a descriptor. */
+  ioctl(fd: number, request: number, argument: number): number;
+  /** `argument` is the struct that the request takes; the kernel may change it. */
+  ioctlStruct(fd: number, request: number, argument: Uint8Array): number;
+  /** `offset` has up to 53 bits. */
+  pread(fd: number, bytes: Uint8Array, length: number, offset: number): number;
+  /** `offset` has up to 53 bits. */
+  pwrite(fd: number, bytes: Uint8Array, length: number, offset: number): number;
   fcntl(fd: number, command: number, argument: number): number;
   setsockopt(fd: number, level: number, name: number, value: Uint8Array, length: number): number;
   /** `fds` is one `struct pollfd` for each of `count`. */
@@ -56,6 +66,8 @@ export interface Watch {
 /** Error numbers of the host by name, such as `ERRNO.EAGAIN`. */
 export const ERRNO: Readonly<typeof constants.errno> = constants.errno;
 
+const EBADFD = 77;
+
 let loading: Promise<Native> | undefined;
 
 /**
@@ -73,6 +85,8 @@ export function loadNative(): Promise<Native> {
 
 /** The name of an error number, such as `EBUSY`. */
 export function errnoName(errno: number): string {
+  // Node's list does not have what only Linux has.
+  if (errno === EBADFD) return 'EBADFD';
   return errno > 0 && errno < 4096 ? getSystemErrorName(-errno) : `errno ${errno}`;
 }
 
@@ -127,6 +141,12 @@ async function load(): Promise<Native> {
     sendmsg: libc.func('sendmsg', 'int', ['int', 'uintptr_t', 'int']),
     send: libc.func('send', 'int', ['int', 'uintptr_t', 'size_t', 'int']),
     write: libc.func('write', 'int', ['int', 'uintptr_t', 'size_t']),
+    // Variadic in C; with these arguments the registers are the same on x86-64 and AArch64.
+    open: libc.func('open', 'int', ['str', 'int']),
+    ioctl: libc.func('ioctl', 'int', ['int', 'ulong', 'ulong']),
+    ioctlStruct: libc.func('ioctl', 'int', ['int', 'ulong', 'void *']),
+    pread: libc.func('pread', 'int', ['int', 'void *', 'size_t', 'int64_t']),
+    pwrite: libc.func('pwrite', 'int', ['int', 'void *', 'size_t', 'int64_t']),
     fcntl,
     setsockopt: libc.func('setsockopt', 'int', ['int', 'int', 'int', 'void *', 'uint']),
     poll: libc.func('poll', 'int', ['void *', 'ulong', 'int']),

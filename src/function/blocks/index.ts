@@ -18,4 +18,4 @@ export {
   vendorSpecificExtendedCapability,
 } from './blocks.ts';
 export type { CapabilityBlock } from './capability-block.ts';
-export { type EmulatedImage, emulatedImage, type WritableBytes } from './emulated-image.ts';
+export { emulatedImage, type WritableBytes } from './emulated-image.ts';
