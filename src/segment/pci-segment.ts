@@ -4,9 +4,10 @@ import type { EndpointSink, ResetKind } from '../pci/endpoint.ts';
 import { TypedEmitter } from '../pci/typed-emitter.ts';
 import { VpciError } from '../pci/vpci-error.ts';
 import { CONFIG_ADDRESS_MASK, CONFIG_ADDRESS_PORT, CONFIG_DATA_PORT } from './config-mechanism.ts';
-import { type DecodedWindow, DecodeMap } from './decode-map.ts';
+import type { DecodedWindow } from './decode-map.ts';
 import { rootInterrupt, type RootInterrupt } from './interrupt-routing.ts';
 import { checkSegmentState, SEGMENT_STATE_VERSION, type SegmentState } from './segment-state.ts';
+import { SegmentWindows } from './segment-windows.ts';
 import { lastDeviceBehind, Topology } from './topology.ts';
 
 /** Options of a {@link PciSegment}. */
@@ -68,10 +69,8 @@ export class PciSegment extends TypedEmitter<SegmentEvents> {
   // What is behind each of them, to spare the hot path a step.
   readonly #spaces: (GuestConfigSpace | undefined)[];
   readonly #topology = new Topology();
-  readonly #memory = new DecodeMap();
-  readonly #io = new DecodeMap();
+  readonly #windows = new SegmentWindows(() => this.functions(), this.#topology);
   readonly #host: FunctionHost;
-  #decodeIsStale = false;
   // Counts renumberings, so that one can see that a listener caused another.
   #renumberings = 0;
   // Bus numbers come one port at a time, and mean something when all are there.
@@ -279,7 +278,7 @@ export class PciSegment extends TypedEmitter<SegmentEvents> {
       return space === undefined ? allOnes(size) : space.read((this.#configAddress & 0xfc) + lane, size);
     }
     if (port === CONFIG_ADDRESS_PORT && size === 4) return this.#configAddress >>> 0;
-    return this.#freshMap(this.#io).read(port, size);
+    return this.#windows.io.read(port, size);
   }
 
   /** The guest writes the low `size` (1, 2, 4) bytes of `value` to I/O port `port`. */
@@ -299,7 +298,7 @@ export class PciSegment extends TypedEmitter<SegmentEvents> {
     } else if (port === CONFIG_ADDRESS_PORT && size === 4) {
       this.#configAddress = value & CONFIG_ADDRESS_MASK;
     } else {
-      this.#freshMap(this.#io).write(port, size, value);
+      this.#windows.io.write(port, size, value);
     }
   }
 
@@ -307,14 +306,14 @@ export class PciSegment extends TypedEmitter<SegmentEvents> {
   mmioRead(address: number, size: number): number {
     const offset = address - this.ecamBase;
     if (offset >= 0 && offset < this.ecamSize) return this.ecamRead(address, size);
-    return this.#freshMap(this.#memory).read(address, size);
+    return this.#windows.memory.read(address, size);
   }
 
   /** The guest writes the low `size` (1, 2, 4) bytes of `value` to memory space. */
   mmioWrite(address: number, size: number, value: number): void {
     const offset = address - this.ecamBase;
     if (offset >= 0 && offset < this.ecamSize) this.ecamWrite(address, size, value);
-    else this.#freshMap(this.#memory).write(address, size, value);
+    else this.#windows.memory.write(address, size, value);
   }
 
   /**
@@ -322,12 +321,12 @@ export class PciSegment extends TypedEmitter<SegmentEvents> {
    * address on. Undefined when nobody claims it.
    */
   findWindow(kind: 'memory' | 'io', address: number): DecodedWindow | undefined {
-    return this.#freshMap(kind === 'io' ? this.#io : this.#memory).find(address);
+    return (kind === 'io' ? this.#windows.io : this.#windows.memory).find(address);
   }
 
   /** All that BARs claim, memory first, by address. */
   windows(): readonly DecodedWindow[] {
-    return [...this.#freshMap(this.#memory).windows, ...this.#io.windows];
+    return [...this.#windows.memory.windows, ...this.#windows.io.windows];
   }
 
   /** Device and pin on the root bus that the interrupt pin of `fn` reaches (PCIe 2.2.8.1). */
@@ -454,34 +453,8 @@ export class PciSegment extends TypedEmitter<SegmentEvents> {
   }
 
   #decodeChanged(): void {
-    this.#decodeIsStale = true;
+    this.#windows.invalidate();
     if (this.hears('decode')) this.emit('decode', { windows: this.windows() });
-  }
-
-  /** `map`, after both maps were brought up to date. */
-  #freshMap(map: DecodeMap): DecodeMap {
-    if (!this.#decodeIsStale) return map;
-    this.#decodeIsStale = false;
-    const windows: DecodedWindow[] = [];
-    for (const [, fn] of this.functions()) {
-      for (const { index, kind, address, size, enabled } of fn.bars) {
-        const space = kind === 'io' ? 'io' : 'memory';
-        if (enabled && this.#isForwarded(fn, space, address, size)) {
-          windows.push({ kind: space, address, size, fn, bar: index });
-        }
-      }
-    }
-    this.#memory.replace(windows.filter(({ kind }) => kind === 'memory'));
-    this.#io.replace(windows.filter(({ kind }) => kind === 'io'));
-    return map;
-  }
-
-  #isForwarded(fn: PciFunction, kind: 'memory' | 'io', address: number, size: number): boolean {
-    for (const port of this.#topology.above(fn)) {
-      // In D3hot a port passes configuration requests on only (PCIe 5.3.1.4).
-      if (port.powerState !== 0 || port.port?.forwards(kind, address, size) !== true) return false;
-    }
-    return true;
   }
 }
 

@@ -27,6 +27,7 @@ const EXEMPT: Readonly<Record<string, string>> = {
   Msi: 'a view of the registers; its pending bits are saved by FunctionInterrupts',
   Topology: "the embedder's configuration; requester IDs follow from registers",
   DecodeMap: 'a cache: the segment makes it again when it is stale',
+  SegmentWindows: 'keeps those caches',
 };
 
 /** Variables of modules, with the reason why no state needs them. */
