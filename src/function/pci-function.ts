@@ -13,7 +13,7 @@ import * as reg from '../pci/header.ts';
 import { TypedEmitter } from '../pci/typed-emitter.ts';
 import { VpciError } from '../pci/vpci-error.ts';
 import { BarDecoder, type DecodedBar } from './bar-decoder.ts';
-import { type PowerCapability, powerCapability, type ShownPasid } from './capabilities/index.ts';
+import { type PowerCapability, powerCapabilities, type ShownPasid } from './capabilities/index.ts';
 import { type LatchOffsets, latchPasid, readLatches } from './endpoint-latches.ts';
 import type { FunctionEvents } from './function-events.ts';
 import type { FunctionHooks } from './function-hooks.ts';
@@ -51,6 +51,7 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
   readonly #space: GuestConfigSpace;
   readonly #bars: BarDecoder;
   readonly #interrupts: FunctionInterrupts;
+  readonly #powers: readonly PowerCapability[];
   readonly #power: PowerCapability | undefined;
   /** The downstream side, when the function is a root port or a switch port of ours. */
   readonly port: BridgePort | undefined;
@@ -80,7 +81,8 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
       },
     );
     this.#bars = new BarDecoder(bars, (offset) => this.#space.peek(offset));
-    this.#power = powerCapability(view.plan.standard, image.space);
+    this.#powers = powerCapabilities(view.plan.standard, image.space);
+    this.#power = this.#powers[0];
     this.#interrupts = new FunctionInterrupts(
       view.plan.standard,
       this.#space,
@@ -417,13 +419,14 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
   }
 
   #powerStateWritten(offset: number, previous: number, state: number): void {
-    if (this.#power?.states.includes(state) !== true) {
+    const power = this.#powers.find(({ controlStatus }) => controlStatus === offset);
+    if (power?.states.includes(state) !== true) {
       // A write of a state that does not exist is discarded (PCIe 7.5.2.2).
       this.#space.poke(offset, 3, previous);
       return;
     }
-    if (previous === state) return;
-    if (previous === 3 && state === 0 && !this.#power.keepsStateInD3) this.reset('d3hot');
+    if (previous === state || power !== this.#power) return;
+    if (previous === 3 && state === 0 && !power.keepsStateInD3) this.reset('d3hot');
     this.#refreshDecode();
     if (this.port !== undefined) this.#host?.decodeChanged(this);
     if (this.hears('power-state')) this.emit('power-state', { state });

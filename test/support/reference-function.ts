@@ -121,6 +121,8 @@ export class ReferenceFunction {
     if (layout === 0) for (let at = 0x35; at < 0x3c; at++) this.rule(at, { virtual: 0xff, value: 0 });
     this.rule(0x04, { virtual: 0x47, rw: 0x47 });
     this.rule(0x05, { virtual: 0x05, rw: 0x05 });
+    // The multi-function bit is the segment's to show.
+    this.rule(0x0e, { virtual: 0x80 });
     // Interrupt Status is the level of the emulated pin.
     this.rule(0x06, { virtual: 0x08, device: 0x08 });
     this.rule(0x0c, { virtual: 0xff, rw: 0xff });

@@ -66,7 +66,11 @@ export interface Watch {
 /** Error numbers of the host by name, such as `ERRNO.EAGAIN`. */
 export const ERRNO: Readonly<typeof constants.errno> = constants.errno;
 
-const EBADFD = 77;
+/** What Node's list lacks or calls otherwise than Linux does. */
+const LINUX_NAMES: ReadonlyMap<number, string> = new Map([
+  [77, 'EBADFD'],
+  [95, 'EOPNOTSUPP'],
+]);
 
 let loading: Promise<Native> | undefined;
 
@@ -85,9 +89,8 @@ export function loadNative(): Promise<Native> {
 
 /** The name of an error number, such as `EBUSY`. */
 export function errnoName(errno: number): string {
-  // Node's list does not have what only Linux has.
-  if (errno === EBADFD) return 'EBADFD';
-  return errno > 0 && errno < 4096 ? getSystemErrorName(-errno) : `errno ${errno}`;
+  const name = LINUX_NAMES.get(errno) ?? (errno > 0 && errno < 4096 ? getSystemErrorName(-errno) : undefined);
+  return name?.startsWith('E') === true ? name : `errno ${errno}`;
 }
 
 /** The failed call as an error that names it, its subject and errno. */

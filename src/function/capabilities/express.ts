@@ -30,6 +30,8 @@ export const defineExpress: CapabilityRules = (context, place) => {
     (image.read(offset + exp.EXP_DEVICE_CAPABILITIES, 4) & exp.EXP_FUNCTION_LEVEL_RESET_CAPABILITY) !== 0;
   builder.register(control, 2, {
     value: image.read(control, 2) & ~exp.EXP_INITIATE_FUNCTION_LEVEL_RESET,
+    // What neither latches nor passes reads as the device has it now.
+    ...(physical ? { virtual: LATCHED | exp.EXP_INITIATE_FUNCTION_LEVEL_RESET } : {}),
     rw: physical ? LATCHED : LATCHED | FORWARDED,
     reset: DEVICE_CONTROL_RESET,
     keptByFlr: exp.EXP_MAX_PAYLOAD_SIZE,
@@ -40,6 +42,7 @@ export const defineExpress: CapabilityRules = (context, place) => {
     const control2 = offset + exp.EXP_DEVICE_CONTROL_2;
     builder.register(control2, 2, {
       value: image.read(control2, 2),
+      ...(physical ? { virtual: LATCHED_2 } : {}),
       rw: physical ? LATCHED_2 : LATCHED_2 | FORWARDED_2,
     });
     if (physical) builder.forwardBits(control2, 2, FORWARDED_2);

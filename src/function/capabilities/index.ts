@@ -34,5 +34,5 @@ export { defineAts } from './ats.ts';
 export { type Place, type RulesContext, readAsIs } from './capability-rules.ts';
 export { lacksEndEndPrefix, presentAs, showEndEndPrefix } from './express.ts';
 export { definePasid, type ShownPasid } from './pasid.ts';
-export { type PowerCapability, powerCapability } from './power-management.ts';
+export { type PowerCapability, powerCapabilities } from './power-management.ts';
 export { definePri } from './pri.ts';

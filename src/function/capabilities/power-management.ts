@@ -43,25 +43,28 @@ export interface PowerCapability {
   readonly keepsStateInD3: boolean;
 }
 
-/** Power management of a function that shows `capabilities`; `image` has the read-only registers. */
-export function powerCapability(
+/**
+ * Power management of a function that shows `capabilities`, in their order; the first structure is the function's own,
+ * and another one only behaves like it. `image` has the read-only registers.
+ */
+export function powerCapabilities(
   capabilities: readonly (Place & { readonly id: number })[],
   image: ConfigSpace,
-): PowerCapability | undefined {
-  const found = capabilities.find(
-    (one) => one.id === CAP_POWER_MANAGEMENT && holds(one, PM_CONTROL_STATUS, 2),
-  );
-  if (found === undefined) return undefined;
-  const supported = image.read(found.offset + PM_CAPABILITIES, 2);
-  const controlStatus = found.offset + PM_CONTROL_STATUS;
-  return {
-    controlStatus,
-    states: [
-      0,
-      ...((supported & D1_SUPPORT) === 0 ? [] : [1]),
-      ...((supported & D2_SUPPORT) === 0 ? [] : [2]),
-      3,
-    ],
-    keepsStateInD3: (image.read(controlStatus, 2) & NO_SOFT_RESET) !== 0,
-  };
+): readonly PowerCapability[] {
+  return capabilities
+    .filter((one) => one.id === CAP_POWER_MANAGEMENT && holds(one, PM_CONTROL_STATUS, 2))
+    .map(({ offset }) => {
+      const supported = image.read(offset + PM_CAPABILITIES, 2);
+      const controlStatus = offset + PM_CONTROL_STATUS;
+      return {
+        controlStatus,
+        states: [
+          0,
+          ...((supported & D1_SUPPORT) === 0 ? [] : [1]),
+          ...((supported & D2_SUPPORT) === 0 ? [] : [2]),
+          3,
+        ],
+        keepsStateInD3: (image.read(controlStatus, 2) & NO_SOFT_RESET) !== 0,
+      };
+    });
 }

@@ -1,0 +1,16 @@
+/**
+ * `vpci/vfio`: devices of a Linux host through VFIO and iommufd, and what the host says about their PASIDs.
+ *
+ * @packageDocumentation
+ */
+export type { HostIommu } from './hardware-info.ts';
+export type { OpenVfioOptions } from './open.ts';
+export { type PasidQuery, type PasidQueryOptions, queryPasidFeature } from './pasid-query.ts';
+export {
+  type PassthroughFunction,
+  type PassthroughFunctionOptions,
+  passthroughFunction,
+} from './passthrough-function.ts';
+export type { QueryStep } from './query-step.ts';
+export { type HostDevice, isVfioBound, vfioDevices } from './sysfs.ts';
+export { openVfioDevice, VfioDevice, type VfioIrq, type VfioRegion } from './vfio-device.ts';
