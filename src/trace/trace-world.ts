@@ -69,7 +69,7 @@ export class TraceWorld {
 
   /** Adds memory at `base`; memory that begins there is replaced. */
   addMemory(base: number, buffer: ArrayBuffer): void {
-    this.memory.removeRegion(base);
+    if (this.memory.removeRegion(base)) this.#regions.delete(base);
     this.memory.addRegion({ base, buffer });
     this.#regions.set(base, buffer);
   }
@@ -181,7 +181,8 @@ export class TraceWorld {
 
   /** Adds an event to those that the next `events` op prints. */
   note(event: TraceEvent): void {
-    if (!this.#quiet) this.#events.push(event);
+    // A finding of a move is news: the vIOMMU may have narrowed the PASID width.
+    if (!this.#quiet || event.type === 'finding') this.#events.push(event);
   }
 
   /** The events since the last call. */
