@@ -265,3 +265,11 @@ describe('several units', () => {
     ).toEqual([{ value: 0xffff }, { value: '0xffffffffffffffff' }]);
   });
 });
+
+describe('a vIOMMU that comes after the function', () => {
+  it('narrows the width that is shown, and the events say so and nothing else', () => {
+    const narrow = { op: 'iommu', model: 'table', options: { pasidWidth: 8 } };
+    const [, events] = answers(add, narrow, { op: 'events' });
+    expect(events).toMatchObject({ events: [{ type: 'finding', bdf, code: 'pasid-width-limited' }] });
+  });
+});
