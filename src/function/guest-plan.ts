@@ -223,8 +223,12 @@ function occupiedBytes({ image, passthroughRanges, pasid, pasidOffset }: PlanReq
   const occupied: Occupied[] = [];
   for (const capability of image.extended.capabilities) {
     // A PASID capability that goes elsewhere frees its place, except that the head of the chain stays.
-    const moves = capability.id === id.EXT_CAP_PASID && pasid !== undefined && pasidOffset !== undefined;
     const { offset, length, name } = capability;
+    const moves =
+      capability.id === id.EXT_CAP_PASID &&
+      pasid !== undefined &&
+      pasidOffset !== undefined &&
+      pasidOffset !== offset;
     if (!moves) occupied.push({ start: offset, end: offset + length, name });
     else if (offset === EXTENDED_CHAIN_HEAD)
       occupied.push({ start: offset, end: offset + 4, name: 'the head of the chain' });

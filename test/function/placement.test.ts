@@ -101,6 +101,18 @@ describe('explicit offset', () => {
     expect(message).toContain('0x100');
   });
 
+  it('that already has the physical capability keeps its whole body from the others', () => {
+    // Two physical PASID capabilities: the first is replaced where it is, and the second is hidden.
+    const fn = make(
+      [
+        { offset: 0x100, id: 0x1b },
+        { offset: 0xff0, id: 0x1b },
+      ],
+      { pasidOffset: 0x100, pri: true },
+    );
+    expect(chain(fn)).toEqual(['100:1b', '108:13']);
+  });
+
   it('next to a body is free', () => {
     expect(make([AER_HEAD], { pasidOffset: 0x12c }).pasid?.offset).toBe(0x12c);
     expect(make([AER_HEAD, dvsec(0x140, 0x64)], { pasidOffset: 0x1a4 }).pasid?.offset).toBe(0x1a4);

@@ -165,7 +165,8 @@ describe('memory that another thread writes', () => {
       `const { workerData } = require('node:worker_threads');
        const words = new BigUint64Array(workerData);
        const flag = new Int32Array(workerData);
-       for (let i = 0; Atomics.load(flag, 8) === 0; i = (i + 1) % 65536) words[0] = BigInt(i) * 0x100000001n;`,
+       for (let i = 0; Atomics.load(flag, 8) === 0; i = (i + 1) % 65536)
+         Atomics.store(words, 0, BigInt(i) * 0x100000001n);`,
       { eval: true, workerData: shared },
     );
     const seen = new Set<number>();

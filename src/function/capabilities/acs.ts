@@ -13,8 +13,6 @@ const ENABLES = 0x00ff;
 export const defineAcs: CapabilityRules = ({ builder, image }, place) => {
   if (!holds(place, ACS_CONTROL, 2)) return;
   const register = place.offset + ACS_CONTROL;
-  builder.register(register, 2, {
-    value: image.read(register, 2),
-    rw: image.read(place.offset + ACS_CAPABILITY, 2) & ENABLES,
-  });
+  const rw = image.read(place.offset + ACS_CAPABILITY, 2) & ENABLES;
+  builder.register(register, 2, { value: image.read(register, 2), virtual: rw, rw });
 };
