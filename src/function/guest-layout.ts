@@ -165,26 +165,23 @@ function adaptExpress(
     }
     showEndEndPrefix(context, capability);
   }
-  const type = shownDeviceType(image.express.deviceType, present);
-  const isShown = present === 'rciep' && type === exp.DEVICE_TYPE_RC_INTEGRATED_ENDPOINT;
-  if (type !== image.express.deviceType || isShown) {
+  const { deviceType } = image.express;
+  if (present === 'as-is' || !ENDPOINT_TYPES.has(deviceType)) return findings;
+  const isRciep = present === 'rciep';
+  const type = isRciep ? exp.DEVICE_TYPE_RC_INTEGRATED_ENDPOINT : exp.DEVICE_TYPE_ENDPOINT;
+  // Even where it is the device's own: what is asked for stays, whatever is passed through.
+  presentAs(context, capability, type);
+  if (type !== deviceType || isRciep) {
     const { offset, length } = capability;
-    const link = isShown ? ', whose link registers read 0' : '';
+    const link = isRciep ? ', whose link registers read 0' : '';
     findings.push({
       code: 'device-type',
       offset,
       length,
-      message: `Device/Port Type ${image.express.deviceType} is shown as ${type} (${present})${link}`,
+      message: `Device/Port Type ${deviceType} is shown as ${type} (${present})${link}`,
     });
-    presentAs(context, capability, type);
   }
   return findings;
-}
-
-/** Device/Port Type that the guest sees; only endpoints can be shown as other endpoints. */
-function shownDeviceType(deviceType: number, present: Present): number {
-  if (present === 'as-is' || !ENDPOINT_TYPES.has(deviceType)) return deviceType;
-  return present === 'rciep' ? exp.DEVICE_TYPE_RC_INTEGRATED_ENDPOINT : exp.DEVICE_TYPE_ENDPOINT;
 }
 
 function openBits({ builder, image }: RulesContext, offset: number, mask: Uint8Array): void {

@@ -80,16 +80,14 @@ export function planGuestView(asked: PlanRequest): GuestPlan {
   }
   const wanted = wantedCapabilities(request);
   const extended: PlannedCapability[] = [];
-  const replaced = new Set<number>();
+  const replaced = new Map<number, Wanted>();
+  for (const one of wanted) {
+    const own = deviceCapability(image, one);
+    if (own !== undefined && (one.offset ?? own.offset) === own.offset) replaced.set(own.offset, one);
+  }
   for (const capability of image.extended.capabilities) {
-    const inPlace = wanted.find(
-      (one) =>
-        one.id === capability.id &&
-        !replaced.has(one.id) &&
-        (one.offset === undefined || one.offset === capability.offset),
-    );
-    if (inPlace !== undefined && capability.length >= inPlace.length) {
-      replaced.add(inPlace.id);
+    const inPlace = replaced.get(capability.offset);
+    if (inPlace !== undefined) {
       extended.push({ ...inPlace, offset: capability.offset, unknown: false, synthesized: true });
       findings.push(
         finding(
@@ -105,7 +103,8 @@ export function planGuestView(asked: PlanRequest): GuestPlan {
     else findings.push(hidden(capability, why));
   }
   noteHiddenPasid(image, findings);
-  const missing = wanted.filter((one) => !replaced.has(one.id));
+  const done = new Set(replaced.values());
+  const missing = wanted.filter((one) => !done.has(one));
   for (const placed of place(request, missing)) {
     const next = extended.findIndex(({ offset }) => offset > placed.offset);
     extended.splice(next === -1 ? extended.length : next, 0, placed);
@@ -134,6 +133,14 @@ function wantedCapabilities({ pasid, pasidOffset, ats, pri }: PlanRequest): read
   if (pri === true) add(id.EXT_CAP_PAGE_REQUEST, PRI_LENGTH, PRI_VERSION, undefined);
   if (pasid !== undefined) add(id.EXT_CAP_PASID, PASID_LENGTH, PASID_VERSION, pasidOffset);
   return wanted;
+}
+
+/** The device's own capability of the kind, which is the first that is whole; more of them are only hidden. */
+function deviceCapability(
+  { extended }: FunctionImage,
+  { id: wanted, length }: Pick<Wanted, 'id' | 'length'>,
+): Capability | undefined {
+  return extended.capabilities.find((one) => one.id === wanted && one.length >= length);
 }
 
 function reasonToHide({ image, ats, pri }: PlanRequest, capability: Capability): string | undefined {
@@ -221,14 +228,14 @@ function bytesOf({ length, name }: Wanted, offset: number): Occupied {
 
 function occupiedBytes({ image, passthroughRanges, pasid, pasidOffset }: PlanRequest): Occupied[] {
   const occupied: Occupied[] = [];
+  const moved =
+    pasid === undefined || pasidOffset === undefined
+      ? undefined
+      : deviceCapability(image, { id: id.EXT_CAP_PASID, length: PASID_LENGTH });
   for (const capability of image.extended.capabilities) {
     // A PASID capability that goes elsewhere frees its place, except that the head of the chain stays.
     const { offset, length, name } = capability;
-    const moves =
-      capability.id === id.EXT_CAP_PASID &&
-      pasid !== undefined &&
-      pasidOffset !== undefined &&
-      pasidOffset !== offset;
+    const moves = capability === moved && offset !== pasidOffset;
     if (!moves) occupied.push({ start: offset, end: offset + length, name });
     else if (offset === EXTENDED_CHAIN_HEAD)
       occupied.push({ start: offset, end: offset + 4, name: 'the head of the chain' });

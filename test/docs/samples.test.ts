@@ -40,7 +40,7 @@ function runJs(block: Block): void {
     encoding: 'utf8',
     env,
     input: block.lines.join('\n'),
-    timeout: 15_000,
+    timeout: 50_000,
   });
   expect(result.status, result.stderr).toBe(0);
   const expected = expectedOfJs(block.lines);
@@ -56,7 +56,7 @@ function runSh(block: Block): void {
     cwd: repo,
     encoding: 'utf8',
     env,
-    timeout: 15_000,
+    timeout: 50_000,
   });
   const parts = result.stdout.split('\u001E').map((part) => part.split('\u001F'));
   expect(parts, result.stdout).toHaveLength(steps.length + 2);

@@ -96,6 +96,23 @@ describe('every possible write to the whole space', () => {
     expect(fn.read(0x1fe, 4)).toBe(0x04000000);
   });
 
+  it('with a passed-through range never reaches Message Control of MSI and MSI-X', () => {
+    const host = new RecordingConfigSpace(
+      buildConfig({
+        express: null,
+        standard: [
+          { offset: 0x40, id: 0x05 },
+          { offset: 0x50, id: 0x11 },
+        ],
+      }),
+    );
+    const fn = createFunction({ physical: host, passthroughRanges: [[0x40, 0x5c]] });
+    host.drain();
+    for (const at of [0x42, 0x52]) fn.write(at, 2, 0xffff);
+    expect(host.writes).toEqual([]);
+    expect([fn.read(0x42, 2), fn.read(0x52, 2)]).toEqual([0x0071, 0xc000]);
+  });
+
   it('is read back where registers latch', () => {
     const { fn, host } = make();
     const latches: [number, number, number][] = [

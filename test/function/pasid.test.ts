@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { createFunction, type PassthroughOptions, type PciFunction } from '../../src/index.ts';
 import { AER_HEAD, type BuiltConfig, buildConfig, EXPRESS } from '../support/config-builder.ts';
 import { refusal } from '../support/expect-code.ts';
+import { RecordingConfigSpace } from '../support/recording-config-space.ts';
 
 // Design section 4, row by row: source, width, Exec/Priv, who may have it, Control, Device Capabilities 2.
 
@@ -131,6 +132,15 @@ describe('who may have it', () => {
     const config = { express: { type: 4 }, extended: [AER_HEAD] };
     refusal('VPCI_PASID_REFUSED', () => make({ pasid: { width: 8 }, present: 'rciep' }, config));
     expect(make({ present: 'rciep' }, config).read(EXPRESS + 2, 2)).toBe(0x42);
+  });
+
+  it('a presented type is virtual even where the device has it already', () => {
+    const host = new RecordingConfigSpace(buildConfig());
+    const fn = createFunction({ physical: host, present: 'endpoint', passthroughRanges: [[0x40, 0x44]] });
+    expect(fn.findings.map(({ code }) => code)).not.toContain('device-type');
+    fn.write(EXPRESS + 2, 1, 0x91);
+    expect(fn.read(EXPRESS + 2, 1)).toBe(0x01);
+    expect(host.bytes[EXPRESS + 2]).toBe(0x01);
   });
 
   it('a PCIe capability whose Device Capabilities 2 is cut off by its neighbour does not count', () => {

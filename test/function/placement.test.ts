@@ -234,6 +234,16 @@ describe('a physical PASID capability in the chain', () => {
     expect(make(extended, { pasidOffset: 0x204 }).pasid?.offset).toBe(0x204);
   });
 
+  it('is the first one that is whole; the bytes of another stay taken', () => {
+    const second = [...extended, { offset: 0xffc, id: 0x1b }];
+    const fn = make(second, { pasidOffset: 0x200, ats: true });
+    expect(chain(fn)).toEqual(['100:1', '12c:f', '200:1b', '300:23']);
+    refusal('VPCI_CAPABILITY_COLLISION', () => make(second, { pasidOffset: 0xff8 }));
+    const third = [...extended, { offset: 0x600, id: 0x1b }];
+    refusal('VPCI_CAPABILITY_COLLISION', () => make(third, { pasidOffset: 0x600 }));
+    expect(make(third, { pasidOffset: 0x204 }).pasid?.offset).toBe(0x204);
+  });
+
   it('is never reached by a passed-through range', () => {
     for (const range of [
       [0x200, 0x201],

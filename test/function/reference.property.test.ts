@@ -102,8 +102,9 @@ function step({ fn, reference, host }: Pair, access: Access): void {
         ? access.bytes.length
         : access.size;
   checkHostAccesses(pair, name, offset, length);
-  if (host.bytes.some((byte, at) => byte !== reference.host[at])) {
-    expect([...host.bytes], `${name}: physical bytes`).toEqual([...reference.host]);
+  const wrong = host.bytes.findIndex((byte, at) => byte !== reference.host[at]);
+  if (wrong !== -1) {
+    expect(host.bytes[wrong], `${name}: physical byte 0x${wrong.toString(16)}`).toBe(reference.host[wrong]);
   }
 }
 

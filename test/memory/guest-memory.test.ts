@@ -171,21 +171,19 @@ describe('memory that another thread writes', () => {
     );
     const seen = new Set<number>();
     span(memory, 0);
-    const until = Date.now() + 5000;
     let torn = 0;
-    while (seen.size < 1000 && Date.now() < until) {
+    // However late the worker starts and however seldom it runs: until enough was seen.
+    while (seen.size < 1000) {
       for (let i = 0; i < 1000; i++) {
         memory.load64(0);
         if (memory.low !== memory.high) torn++;
         seen.add(memory.low);
       }
-      // Lets the worker start.
       await new Promise((resolve) => setTimeout(resolve, 0));
     }
     Atomics.store(new Int32Array(shared), 8, 1);
     await worker.terminate();
     expect(torn).toBe(0);
-    expect(seen.size).toBeGreaterThan(10);
   });
 });
 

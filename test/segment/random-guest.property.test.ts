@@ -7,7 +7,7 @@ import { checkAddresses, checkDecoding } from '../support/segment-checks.ts';
 // Any guest and any devices on a whole topology. VPCI_RUNS=n for a longer hunt.
 
 const numRuns = Number(process.env['VPCI_RUNS'] ?? 60);
-vi.setConfig({ testTimeout: 20_000 + 200 * numRuns });
+vi.setConfig({ testTimeout: 60_000 + 200 * numRuns });
 const steps = fc.array(arbitraryStep, { minLength: 1, maxLength: 80 });
 
 /** All that a guest can read of a function. */

@@ -36,7 +36,7 @@ const standardId = fc.oneof(
 );
 const extendedId = fc.oneof(
   { weight: 4, arbitrary: fc.constantFrom(0x01, 0x0d, 0x0b, 0x23, 0x03, 0x02, 0x00) },
-  { weight: 3, arbitrary: fc.constantFrom(0x1b, 0x0f, 0x13, 0x10, 0x0e, 0x15, 0x2e) },
+  { weight: 3, arbitrary: fc.constantFrom(0x1b, 0x1b, 0x0f, 0x13, 0x10, 0x0e, 0x15, 0x2e) },
   { weight: 2, arbitrary: fc.integer({ min: 0, max: 0x38 }) },
   { weight: 1, arbitrary: fc.integer({ min: 0, max: 0xffff }) },
 );
@@ -72,8 +72,31 @@ const express = fc.record({
   capabilities: fc.integer({ min: 0, max: 0xff }),
 });
 
+interface Shape {
+  readonly size: number;
+  readonly headerType: number;
+  readonly express: { readonly offset: number; readonly type: number; readonly version: number };
+  readonly standard: readonly Entry[];
+}
+
+/** An endpoint with a whole PCI Express Capability, at 0x40, and the others behind it. */
+function eligible<Config extends Shape>(config: Config): Config {
+  const type = config.express.type % 3;
+  return {
+    ...config,
+    size: 0x1000,
+    headerType: config.headerType & 0x80,
+    express: { ...config.express, offset: 0x40, version: 2, type: type === 2 ? 9 : type },
+    standard: config.standard.map((entry) =>
+      entry.offset < 0x7c ? { ...entry, offset: entry.offset + 0x40 } : entry,
+    ),
+  };
+}
+
 const structured = fc
   .record({
+    // Half of the functions may have a PASID capability, as far as the standard chain goes.
+    eligible: fc.boolean(),
     size: fc.constantFrom(0x1000, 0x1000, 0x1000, 0x1000, 0x1000, 0x100, 0x100, 0x80, 0x40),
     background,
     headerType: fc.constantFrom(0, 0, 0, 0, 0, 0x80, 0x80, 1, 2, 3, 0x7f),
@@ -92,6 +115,7 @@ const structured = fc
     ),
     holeNext: fc.integer({ min: 0, max: 0xfff }),
   })
+  .map((config) => (config.eligible ? eligible(config) : config))
   .map((config) => {
     const bytes = noise(config.size, config.background.seed, config.background.kind);
     const put = (offset: number, size: number, value: number): void => {
@@ -156,8 +180,12 @@ export type ReferenceOptions = Omit<PassthroughOptions, 'physical'>;
 
 const offset = fc.integer({ min: -8, max: 5000 });
 const range = fc
-  .record({ start: fc.integer({ min: 0, max: 0xfff }), length: fc.integer({ min: 1, max: 0x40 }) })
-  .map(({ start, length }): [number, number] => [start, start + length]);
+  .record({
+    // Most of them where capabilities are.
+    start: fc.oneof(fc.integer({ min: 0, max: 0xfff }), fc.integer({ min: 0, max: 0x1a0 })),
+    length: fc.integer({ min: 1, max: 0x40 }),
+  })
+  .map(({ start, length }): [number, number] => [start, Math.min(start + length, 0x1000)]);
 
 /** Options of a passed-through function. */
 export const arbitraryOptions: fc.Arbitrary<ReferenceOptions> = fc.record(
@@ -171,6 +199,7 @@ export const arbitraryOptions: fc.Arbitrary<ReferenceOptions> = fc.record(
     pasidOffset: fc.oneof(
       { weight: 4, arbitrary: fc.integer({ min: 0x40, max: 0x3fe }).map((dword) => 4 * dword) },
       { weight: 2, arbitrary: fc.constantFrom(0x100, 0x104, 0xff0, 0xff8) },
+      { weight: 2, arbitrary: fc.integer({ min: 0x41, max: 0x60 }).map((dword) => 4 * dword) },
       { weight: 1, arbitrary: offset },
     ),
     control: fc.constantFrom('latch', 'drop' as const),

@@ -1,4 +1,4 @@
-import type { PassthroughOptions } from '../../src/index.ts';
+import type { PassthroughOptions, ResetKind } from '../../src/index.ts';
 import { byteAt, pointerOffset, wordAt } from './reference-chain.ts';
 import { planReference, type ReferencePlan } from './reference-plan.ts';
 import { extendedRules, standardRules } from './reference-rules.ts';
@@ -49,6 +49,8 @@ export class ReferenceFunction {
   readonly resets = new Map<number, number>();
   /** Bytes whose bits 1:0 are a power state, with the states that there are. */
   readonly powerStates = new Map<number, readonly number[]>();
+  /** The one of them that is the function's own, when coming back from D3hot loses the state (PCIe 5.3.1.4). */
+  softReset: number | undefined;
   /** Bytes that the reference has no opinion on. */
   readonly unchecked = new Set<number>();
   /** The Page Request capability made here, if any. */
@@ -198,18 +200,20 @@ export class ReferenceFunction {
     let at = 0;
     while (at < bytes.length) {
       const dword = Math.floor((offset + at) / 4);
-      let flr = false;
+      let reset: ResetKind | undefined;
       for (; at < bytes.length && Math.floor((offset + at) / 4) === dword; at++) {
-        flr = this.#writeByte(offset + at, bytes[at] ?? 0) || flr;
+        reset = this.#writeByte(offset + at, bytes[at] ?? 0) ?? reset;
       }
-      if (flr) this.reset('flr');
+      if (reset !== undefined) this.reset(reset);
       this.#pageRequestStopped();
     }
   }
 
-  #writeByte(offset: number, value: number): boolean {
+  /** The reset that the write starts. */
+  #writeByte(offset: number, value: number): ResetKind | undefined {
     const cell = this.cells[offset];
-    if (cell === undefined) return false;
+    if (cell === undefined) return undefined;
+    const before = cell.shadow;
     const states = this.powerStates.get(offset);
     const rw = states === undefined || states.includes(value & 3) ? cell.rw : cell.rw & ~3;
     cell.shadow = (cell.shadow & ~rw) | (value & rw);
@@ -217,10 +221,12 @@ export class ReferenceFunction {
     if (cell.forward !== 0) {
       this.host[offset] = (byteAt(this.host, offset) & ~cell.forward) | (value & cell.forward);
     }
-    return (value & (this.resets.get(offset) ?? 0)) !== 0;
+    if ((value & (this.resets.get(offset) ?? 0)) !== 0) return 'flr';
+    const isAwake = offset === this.softReset && (before & 3) === 3 && (cell.shadow & 3) === 0;
+    return isAwake ? 'd3hot' : undefined;
   }
 
-  reset(kind: 'flr' | 'bus'): void {
+  reset(kind: ResetKind): void {
     for (const cell of this.cells) {
       const kept = kind === 'flr' ? cell.sticky | cell.keptByFlr : cell.sticky;
       const mask = ((cell.rw | cell.rw1c) & ~kept) | cell.device;

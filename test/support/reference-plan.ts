@@ -116,8 +116,11 @@ function arrange(
     if (id === PASID && explicit !== undefined && explicit !== old.offset) continue;
     places.set(id, old.offset);
   }
+  // The device's own PASID capability is the first whole one. It frees its place when it goes elsewhere.
   const moved =
-    explicit === undefined || places.has(PASID) ? undefined : physical.find(({ id }) => id === PASID);
+    explicit === undefined || places.has(PASID)
+      ? undefined
+      : physical.find(({ id, length }) => id === PASID && length >= 8);
   const taken: (readonly [start: number, end: number])[] = [];
   for (const link of physical) {
     if (link !== moved) taken.push([link.offset, link.offset + link.length]);

@@ -34,6 +34,10 @@ export function standardRules(fn: ReferenceFunction, link: Link, options: Option
           ...((capabilities & 2) === 0 ? [] : [1]),
           ...((capabilities & 4) === 0 ? [] : [2]),
         ];
+        // The first structure is the function's own; No_Soft_Reset is bit 3.
+        if (fn.powerStates.size === 0 && (byteAt(bytes, link.offset + 4) & 8) === 0) {
+          fn.softReset = link.offset + 4;
+        }
         fn.powerStates.set(link.offset + 4, states);
       }
       apply(fn, link, [
@@ -45,7 +49,11 @@ export function standardRules(fn: ReferenceFunction, link: Link, options: Option
       msi(fn, link);
       break;
     case 0x11:
-      apply(fn, link, [[3, latch(0xc0)]]);
+      // Message Control is the guest's as a whole: none of it can be passed through.
+      apply(fn, link, [
+        [2, { virtual: 0xff }],
+        [3, { virtual: 0xff, rw: 0xc0 }],
+      ]);
       break;
     case 0x13:
       advancedFeatures(fn, link);
@@ -77,8 +85,9 @@ function msi(fn: ReferenceFunction, link: Link): void {
   const extendedData = (control & 0x200) !== 0;
   const data = wide ? 12 : 8;
   apply(fn, link, [
-    [2, latch(0x71)],
-    [4, latch(0xfc)],
+    [2, { virtual: 0xff, rw: 0x71 }],
+    [3, { virtual: 0xff }],
+    [4, { virtual: 0xff, rw: 0xfc }],
     ...whole(5, 3),
     ...(wide ? whole(8, 4) : []),
     ...whole(data, extendedData ? 4 : 2),

@@ -21,7 +21,7 @@ export function vpci(
   const { status, stdout, stderr } = spawnSync(
     process.execPath,
     [join(repo, 'dist/vmm-glue/cli/main.js'), ...args],
-    { cwd: repo, input, env: { ...process.env, ...env }, encoding: 'utf8', timeout: 15_000 },
+    { cwd: repo, input, env: { ...process.env, ...env }, encoding: 'utf8', timeout: 50_000 },
   );
   return { code: status, out: stdout, err: stderr };
 }
