@@ -123,6 +123,7 @@ export class Session implements ClientLink {
     }
     this.#position += at;
     this.#processing = false;
+    this.#requests.pump();
     return at;
   }
 
@@ -170,7 +171,8 @@ export class Session implements ClientLink {
   }
 
   #sendRequests(): void {
-    if (this.#requests.pump() && !this.#processing) this.#host.wake();
+    // While messages are processed it waits: what a posted write set off must not go away with its reply.
+    if (!this.#processing && this.#requests.pump()) this.#host.wake();
   }
 
   /** The message that a guest's access becomes: nothing here allocates. False when the reply does not fit now. */

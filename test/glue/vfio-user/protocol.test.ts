@@ -317,6 +317,15 @@ describe.each<Transport>(['koffi', 'net'])('%s', (transport) => {
     expect(fn.read(4, 2)).toBe(6);
   });
 
+  it.each([0, 0x10])('sends the DMA that a write sets off, with flags %#', async (flags) => {
+    const { client, device } = await session(transport);
+    const read: (Uint8Array | undefined)[] = [];
+    client.onRequest = () => concat(bytesOf64(0x5000n), bytesOf64(8n), bytesOf64(0x1122334455667788n));
+    device.once('access', () => void device.read(0x5000, 8).then((bytes) => read.push(bytes)));
+    client.send(message(1, 10, concat(regionBody(0, 4, 4), bytesOf(1, 4)), flags));
+    await expect.poll(() => read).toEqual([bytesOf64(0x1122334455667788n)]);
+  });
+
   it('answers 32 requests in order, in one piece', async () => {
     const { client } = await session(transport);
     client.reads = 0;
