@@ -30,6 +30,7 @@ export const VPCI_ERROR_CODES = [
   'VPCI_SOCKET',
   'VPCI_STATE',
   'VPCI_TLP',
+  'VPCI_UNSUPPORTED',
   'VPCI_VF_ID',
   'VPCI_VIOMMU_TOO_NARROW',
 ] as const;

@@ -35,6 +35,31 @@ export interface TranslationInvalidatedEvent {
   readonly size: bigint;
 }
 
+/**
+ * What the tables say about a requester may have changed: whoever mirrors them looks again. VT-d: invalidations of the
+ * context- or PASID-cache, a new root table, translation on or off. The table model: attach and detach. Both: reset
+ * and restore.
+ */
+export interface TablesInvalidatedEvent {
+  /** Requester ID; `all`: every one. */
+  readonly rid: number | 'all';
+  /** The PASID; null: the traffic without one; `all`: both. */
+  readonly pasid: number | null | 'all';
+}
+
+/** The embedder mapped a range; of the table model only. */
+export interface MappedEvent {
+  readonly rid: number;
+  /** PASID, or null: the traffic without one. */
+  readonly pasid: number | null;
+  /** First bus address, where it lands, and bytes; multiples of 4096. */
+  readonly iova: bigint;
+  readonly gpa: bigint;
+  readonly size: bigint;
+  /** Letters out of `rwxp`. */
+  readonly permissions: string;
+}
+
 /** A Page Request Message that the unit accepted (PCIe 10.4.1). */
 export interface PageRequestEvent {
   readonly rid: number;
@@ -79,6 +104,8 @@ export interface ViommuEvents {
   fault: FaultEvent;
   'pasid-invalidated': PasidInvalidatedEvent;
   'translation-invalidated': TranslationInvalidatedEvent;
+  'tables-invalidated': TablesInvalidatedEvent;
+  mapped: MappedEvent;
   'page-request': PageRequestEvent;
   interrupt: InterruptEvent;
   endpoint: EndpointEvent;

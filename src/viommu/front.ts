@@ -22,16 +22,27 @@ export function checkFront(
   unitWidth: number,
   probe: Probe,
 ): number {
-  probe?.push(endpointStep(endpoint));
+  if (probe !== undefined) noteFront(endpoint, pasid, unitWidth, probe);
   if (endpoint === undefined) return REASON_UNKNOWN_REQUESTER;
   if (pasid === NONE) return 0;
   const width = endpoint.pasidWidth;
+  if (width === 0 || unitWidth === 0) return REASON_PASID_NOT_SUPPORTED;
+  return pasid >>> width === 0 ? 0 : REASON_PASID_BEYOND_WIDTH;
+}
+
+/** The steps of {@link checkFront}, to the first that fails. */
+function noteFront(
+  endpoint: EndpointState | undefined,
+  pasid: number,
+  unitWidth: number,
+  steps: ExplanationStep[],
+): void {
+  steps.push(endpointStep(endpoint));
+  if (endpoint === undefined || pasid === NONE) return;
+  const width = endpoint.pasidWidth;
   const supported = width !== 0 && unitWidth !== 0;
-  probe?.push(supportStep(width, unitWidth, supported));
-  if (!supported) return REASON_PASID_NOT_SUPPORTED;
-  const within = pasid >>> width === 0;
-  probe?.push(widthStep(pasid, width, within));
-  return within ? 0 : REASON_PASID_BEYOND_WIDTH;
+  steps.push(supportStep(width, unitWidth, supported));
+  if (supported) steps.push(widthStep(pasid, width, pasid >>> width === 0));
 }
 
 function endpointStep(endpoint: EndpointState | undefined): ExplanationStep {

@@ -31,8 +31,10 @@ export type {
   EndpointEvent,
   FaultEvent,
   InterruptEvent,
+  MappedEvent,
   PageRequestEvent,
   PasidInvalidatedEvent,
+  TablesInvalidatedEvent,
   TranslationInvalidatedEvent,
   ViommuEvents,
 } from './events.ts';

@@ -30,6 +30,7 @@ const { imul } = Math;
 const WAYS = 4;
 // An entry is 8 words; those of a set follow each other.
 const ENTRY = 8;
+const ENTRY_SHIFT = 3;
 const SET = 32;
 /** Words 0 to 3 are the tag: bits 31:0 of the page, then its bits 51:32 under the generation, RID, PASID. */
 const PAGE_HIGH = 1;
@@ -159,7 +160,7 @@ export class Iotlb {
     words[at + TARGET_LOW] = word(out, OUT_ADDRESS_LOW) & ~0xfff;
     words[at + TARGET_HIGH] = word(out, OUT_ADDRESS_HIGH);
     const pageSize = word(out, OUT_PAGE_SIZE);
-    const index = at / ENTRY;
+    const index = at >>> ENTRY_SHIFT;
     this.#domains[index] = this.#nextDomain;
     this.#spaces[index] = this.#nextSpace;
     this.#spans[index] = Math.max(this.#nextSpan, pageSize);
@@ -252,7 +253,7 @@ export class Iotlb {
       }
     }
     if (free >= 0) return free;
-    this.#victim = (this.#victim + 1) % WAYS;
+    this.#victim = (this.#victim + 1) & (WAYS - 1);
     return set + this.#victim * ENTRY;
   }
 }

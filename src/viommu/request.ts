@@ -187,5 +187,5 @@ export function checkHotRequest(
 }
 
 function isHalf(half: number): boolean {
-  return half >>> 0 === half || (half | 0) === half;
+  return (half | 0) === half || half >>> 0 === half;
 }

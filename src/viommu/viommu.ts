@@ -1,12 +1,14 @@
-import type { EndpointState } from '../pci/endpoint.ts';
+import type { Endpoint, EndpointState } from '../pci/endpoint.ts';
 import { ACCESS_PRIVILEGED, accessKind, NO_PASID } from './access.ts';
+import { Blocks } from './blocks.ts';
 import { EndpointHost } from './endpoint-host.ts';
 import { Explanation, type ExplanationStep, type Probe } from './explanation.ts';
 import { checkFront } from './front.ts';
 import { Iotlb, IOTLB_MISS } from './iotlb.ts';
 import { completeOptions, type UnconfiguredPolicy, type ViommuOptions, type ViommuState } from './options.ts';
 import type { PageRequest, PageRequestAnswer } from './page-request.ts';
-import { checkHotRequest, type MemoryRequest, parseRequest } from './request.ts';
+import { REASON_BLOCKED } from './reason.ts';
+import { checkHotRequest, type MemoryRequest, parseRequest, pasidArgument, ridOf } from './request.ts';
 import {
   NO_CODE,
   OUT_CODE,
@@ -28,6 +30,16 @@ const REASON = OUT_REASON;
 const ACCEPTED_COUNT = TALLY_ACCEPTED;
 const PENDING_COUNT = TALLY_PENDING;
 
+const BLOCKED_STEP: ExplanationStep = {
+  structure: 'block',
+  address: null,
+  raw: [],
+  fields: {},
+  check: 'the embedder has not blocked it',
+  ok: false,
+  spec: 'none',
+};
+
 /**
  * An IOMMU as the devices of a guest see it. Models differ in where the guest configures them; what is here
  * they share: the two doors for requests, the checks that come before any table, the IOTLB, the endpoints,
@@ -44,6 +56,8 @@ export abstract class Viommu extends EndpointHost {
   readonly reasons: readonly string[];
 
   protected readonly iotlb: Iotlb;
+
+  readonly #blocks = new Blocks();
 
   /** @throws VpciError `VPCI_PASID_WIDTH` or `VPCI_BAD_ARGUMENT` for options out of range. */
   constructor(options: ViommuOptions, reasons: readonly string[]) {
@@ -102,6 +116,39 @@ export abstract class Viommu extends EndpointHost {
   ): number {
     const status = this.iotlb.lookup(rid, pasid, iovaHigh, iovaLow, access, out);
     return status === MISS ? this.#answer(rid, pasid, iovaHigh, iovaLow, access, out) : status;
+  }
+
+  /**
+   * Refuses whatever `target` sends with `pasid` (null: without one; `all`: everything) before any table is read, with
+   * the reason `blocked` and without a fault that the guest sees: for a mirror whose host does not serve it. Page
+   * requests get Invalid Request. A block belongs to the embedder: reset and restore leave it.
+   *
+   * @throws VpciError `VPCI_PASID`, or `VPCI_REQUEST` for a bad RID.
+   */
+  block(target: Endpoint | number, pasid: number | null | 'all'): void {
+    const rid = ridOf(target);
+    const number = pasid === 'all' ? pasid : pasidArgument(pasid);
+    this.#blocks.add(rid, number);
+    if (number === 'all') this.iotlb.invalidateRid(rid);
+    else this.iotlb.invalidatePasid(rid, number);
+  }
+
+  /**
+   * Takes a block away; with `all` every block of `target`.
+   *
+   * @throws VpciError as {@link Viommu.block}.
+   */
+  unblock(target: Endpoint | number, pasid: number | null | 'all'): void {
+    this.#blocks.remove(ridOf(target), pasid === 'all' ? pasid : pasidArgument(pasid));
+  }
+
+  /**
+   * True when `target` is blocked with `pasid` (null: without one).
+   *
+   * @throws VpciError as {@link Viommu.block}.
+   */
+  isBlocked(target: Endpoint | number, pasid: number | null): boolean {
+    return this.#blocks.has(ridOf(target), pasidArgument(pasid));
   }
 
   /**
@@ -175,6 +222,19 @@ export abstract class Viommu extends EndpointHost {
     probe: Probe,
   ): number;
 
+  /** What comes before every table: the shared checks, and the embedder's blocks. 0, or a `REASON_*`. */
+  protected checkRequester(
+    endpoint: EndpointState | undefined,
+    rid: number,
+    pasid: number,
+    probe: Probe,
+  ): number {
+    const reason = checkFront(endpoint, pasid, this.pasidWidth, probe);
+    if (reason !== 0 || !this.#blocks.has(rid, pasid)) return reason;
+    probe?.push(BLOCKED_STEP);
+    return REASON_BLOCKED;
+  }
+
   protected override endpointInvalidated(rid: number): void {
     this.iotlb.invalidateRid(rid);
   }
@@ -210,7 +270,7 @@ export abstract class Viommu extends EndpointHost {
     probe: Probe,
   ): number {
     const endpoint = this.endpoints.get(rid);
-    const reason = checkFront(endpoint, pasid, this.pasidWidth, probe);
+    const reason = this.checkRequester(endpoint, rid, pasid, probe);
     if (endpoint === undefined || reason !== 0) return refuse(out, UNSUPPORTED, reason);
     return this.walk(rid, pasid, iovaHigh, iovaLow, access, out, endpoint, probe);
   }

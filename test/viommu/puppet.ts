@@ -9,7 +9,7 @@ import { endpointOf } from './support.ts';
 /** A model that answers whatever the test sets. */
 export class Puppet extends Viommu {
   readonly model = 'puppet';
-  verdict: (out: Uint32Array) => number = (out) => refuse(out, STATUS_UNSUPPORTED_REQUEST, 4);
+  verdict: (out: Uint32Array) => number = (out) => refuse(out, STATUS_UNSUPPORTED_REQUEST, 5);
   walks = 0;
   readonly written: [number, number, number][] = [];
 

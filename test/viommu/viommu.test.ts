@@ -33,20 +33,20 @@ describe('the verdict', () => {
     ],
     [
       'ats',
-      (out) => refuse(out, STATUS_ATS, 4, 0x80),
+      (out) => refuse(out, STATUS_ATS, 5, 0x80),
       { permissions: '', reason: 'puppet-says-no', code: 0x80 },
     ],
     [
       'unsupported-request',
-      (out) => refuse(out, STATUS_UNSUPPORTED_REQUEST, 4),
+      (out) => refuse(out, STATUS_UNSUPPORTED_REQUEST, 5),
       { reason: 'puppet-says-no' },
     ],
     [
       'completer-abort',
-      (out) => refuse(out, STATUS_COMPLETER_ABORT, 4, 0),
+      (out) => refuse(out, STATUS_COMPLETER_ABORT, 5, 0),
       { reason: 'puppet-says-no', code: 0 },
     ],
-    ['dropped', (out) => refuse(out, STATUS_DROPPED, 4, 259), { reason: 'puppet-says-no', code: 259 }],
+    ['dropped', (out) => refuse(out, STATUS_DROPPED, 5, 259), { reason: 'puppet-says-no', code: 259 }],
     ['pending', (out) => given(out, STATUS_PENDING, 0), { address: 0x5_0000_0000n }],
   ])('%s', (status, verdict, fields) => {
     const unit = puppet();
@@ -126,7 +126,7 @@ describe('a fault event', () => {
     const heard: unknown[] = [];
     unit.on('fault', (event) => heard.push(event));
     unit.request(read);
-    unit.verdict = (out) => refuse(out, STATUS_COMPLETER_ABORT, 4, 0x59);
+    unit.verdict = (out) => refuse(out, STATUS_COMPLETER_ABORT, 5, 0x59);
     unit.request({
       rid: 0x0100,
       pasid: 7,

@@ -95,7 +95,9 @@ export function parsePermissions(letters: string): number {
 }
 
 /** A {@link PageMapping} in bytes and letters. */
-export function toMapping(mapping: PageMapping): Mapping & { readonly iova: bigint; readonly size: bigint } {
+export function toMapping(
+  mapping: PageMapping,
+): Mapping & { readonly iova: bigint; readonly gpa: bigint; readonly size: bigint } {
   return {
     iova: BigInt(mapping.first) << 12n,
     gpa: BigInt(mapping.target) << 12n,

@@ -7,26 +7,26 @@ import { SHARED_REASONS } from '../reason.ts';
  */
 
 /** Execute Requested without a PASID, which no TLP can carry (PCIe 6.20.2). */
-export const REASON_EXECUTE_WITHOUT_PASID = 4;
+export const REASON_EXECUTE_WITHOUT_PASID = 5;
 /** Privileged Mode Requested without a PASID, which no TLP can carry (PCIe 6.20.2). */
-export const REASON_PRIVILEGED_WITHOUT_PASID = 5;
+export const REASON_PRIVILEGED_WITHOUT_PASID = 6;
 /** A translation request or a translated address of an endpoint that shows no ATS capability (PCIe 10.5.1). */
-export const REASON_ATS_NOT_SUPPORTED = 6;
+export const REASON_ATS_NOT_SUPPORTED = 7;
 /** A translated address with a PASID, under the `reject` policy (PCIe 6.20.2). */
-export const REASON_TRANSLATED_WITH_PASID = 7;
+export const REASON_TRANSLATED_WITH_PASID = 8;
 /** No address space for the endpoint's requests without PASID. */
-export const REASON_NOT_ATTACHED = 8;
+export const REASON_NOT_ATTACHED = 9;
 /** No address space for the PASID. */
-export const REASON_PASID_NOT_ATTACHED = 9;
+export const REASON_PASID_NOT_ATTACHED = 10;
 /** The address is 2^addressWidth or more. */
-export const REASON_ADDRESS_BEYOND_WIDTH = 10;
+export const REASON_ADDRESS_BEYOND_WIDTH = 11;
 /** No mapping at the address. */
-export const REASON_NOT_MAPPED = 11;
+export const REASON_NOT_MAPPED = 12;
 /** The mapping is for privileged requests only. */
-export const REASON_PRIVILEGED_ONLY = 12;
-export const REASON_NO_READ_PERMISSION = 13;
-export const REASON_NO_WRITE_PERMISSION = 14;
-export const REASON_NO_EXECUTE_PERMISSION = 15;
+export const REASON_PRIVILEGED_ONLY = 13;
+export const REASON_NO_READ_PERMISSION = 14;
+export const REASON_NO_WRITE_PERMISSION = 15;
+export const REASON_NO_EXECUTE_PERMISSION = 16;
 
 /** Names of all reasons of the table model, by number. */
 export const TABLE_REASONS: readonly string[] = [

@@ -9,13 +9,12 @@ import {
 } from '../device-port.ts';
 import type { PageRequestEvent } from '../events.ts';
 import type { Probe } from '../explanation.ts';
-import { checkFront } from '../front.ts';
 import type { ViommuOptions } from '../options.ts';
 import { isStopMarker, type PageRequest, type PageRequestAnswer, parsePageRequest } from '../page-request.ts';
 import { pasidArgument, ridOf } from '../request.ts';
 import { TALLY_PAGE_REQUESTS, TALLY_PAGE_REQUESTS_REFUSED } from '../tally.ts';
 import { Viommu } from '../viommu.ts';
-import { type Mapping, type MappingRange, parseMapping, parseRange } from './mapping.ts';
+import { type Mapping, type MappingRange, parseMapping, parseRange, toMapping } from './mapping.ts';
 import { TABLE_REASONS } from './reasons.ts';
 import { loadTables, saveTables, type TableIommuState } from './table-state.ts';
 import { pasidCount, Tables } from './tables.ts';
@@ -65,7 +64,20 @@ export class TableIommu extends Viommu {
    * @throws VpciError `VPCI_PASID` for a PASID that the unit's width does not cover, `VPCI_REQUEST` for a bad RID.
    */
   attach(target: Endpoint | number, pasid?: number | null): void {
-    this.#tables.attach(ridOf(target), this.#checkedPasid(pasid));
+    const rid = ridOf(target);
+    const number = this.#checkedPasid(pasid);
+    if (this.#tables.of(rid)?.has(number) === true) return;
+    this.#tables.attach(rid, number);
+    this.#announceTables(rid, number);
+  }
+
+  /**
+   * True when `target` has an address space for `pasid` (null: for requests without one).
+   *
+   * @throws VpciError `VPCI_REQUEST` for a bad RID, `VPCI_PASID` for what is no PASID.
+   */
+  isAttached(target: Endpoint | number, pasid: number | null): boolean {
+    return this.#tables.of(ridOf(target))?.has(pasidArgument(pasid)) === true;
   }
 
   /**
@@ -83,6 +95,7 @@ export class TableIommu extends Viommu {
     this.invalidateAtc(rid, { pasid: orNull(number), address: 0n, size: EVERYTHING });
     if (number === NO_PASID) this.#announceRange(rid, number, 0n, EVERYTHING);
     else if (this.hears('pasid-invalidated')) this.emit('pasid-invalidated', { rid, pasid: number });
+    this.#announceTables(rid, number);
   }
 
   /**
@@ -95,6 +108,7 @@ export class TableIommu extends Viommu {
     const pasids = this.#tables.detachAll(rid);
     this.iotlb.invalidateRid(rid);
     this.#announceAll(rid, pasids);
+    if (pasids.length > 0) this.#announceTables(rid, 'all');
   }
 
   /**
@@ -104,9 +118,14 @@ export class TableIommu extends Viommu {
    *   beyond the address width or overlaps a mapping, or the permissions are none of `rwxp`.
    */
   map(target: Endpoint | number, pasid: number | null | undefined, mapping: Mapping): void {
-    const space = this.#tables.space(ridOf(target), pasidArgument(pasid));
+    const rid = ridOf(target);
+    const number = pasidArgument(pasid);
+    const space = this.#tables.space(rid, number);
     const parsed = parseMapping(mapping, this.#widthPages);
-    if (space.insert(parsed)) return;
+    if (space.insert(parsed)) {
+      if (this.hears('mapped')) this.emit('mapped', { rid, pasid: orNull(number), ...toMapping(parsed) });
+      return;
+    }
     throw new VpciError(
       'VPCI_IOMMU_MAP',
       `the range at IOVA 0x${(parsed.first * 4096).toString(16)} overlaps a mapping: unmap that one first`,
@@ -207,7 +226,7 @@ export class TableIommu extends Viommu {
     const endpoint = this.endpoints.get(rid);
     if (endpoint === undefined) return PRG_RESPONSE_FAILURE;
     const number = pasid ?? NO_PASID;
-    const passes = endpoint.pri && checkFront(endpoint, number, this.pasidWidth, undefined) === 0;
+    const passes = endpoint.pri && this.checkRequester(endpoint, rid, number, undefined) === 0;
     if (!passes || this.#tables.of(rid)?.has(number) !== true) return PRG_INVALID_REQUEST;
     return this.hears('page-request') ? undefined : PRG_RESPONSE_FAILURE;
   }
@@ -217,6 +236,12 @@ export class TableIommu extends Viommu {
     this.#tables = tables;
     this.iotlb.invalidateAll();
     for (const rid of old.rids()) this.#announceAll(rid, old.detachAll(rid));
+    this.#announceTables('all', 'all');
+  }
+
+  #announceTables(rid: number | 'all', pasid: number | 'all'): void {
+    if (!this.hears('tables-invalidated')) return;
+    this.emit('tables-invalidated', { rid, pasid: pasid === 'all' ? pasid : orNull(pasid) });
   }
 
   #announceAll(rid: number, pasids: readonly number[]): void {

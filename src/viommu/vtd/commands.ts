@@ -27,6 +27,8 @@ export interface CommandHost {
   readonly respond: (rid: number, response: PrgResponse) => void;
   /** Says that a PASID, or everything, of one requester (or of all) is void. */
   readonly pasidGone: (rid: number | 'all', pasid: number | 'all') => void;
+  /** Says that context or PASID table entries of one requester (or of all) may be others now. */
+  readonly tablesGone: (rid: number | 'all', pasid: number | 'all') => void;
   /** Says that pages `first`..`last` of a PASID are void, whoever uses it. */
   readonly pagesGone: (pasid: number, first: number, last: number) => void;
   /** Notes the source ID of a device that did not answer. */
@@ -98,12 +100,12 @@ export class Commands {
         break;
       case GRANULARITY_SELECTIVE:
         this.#caches.contextDevice(source, functionMask);
-        for (const rid of maskedRids(source, functionMask)) this.#host.pasidGone(rid, 'all');
+        for (const rid of maskedRids(source, functionMask)) this.#entriesGone(rid, 'all');
         return DESCRIPTOR_DONE;
       default:
         return DESCRIPTOR_INVALID;
     }
-    this.#host.pasidGone('all', 'all');
+    this.#entriesGone('all', 'all');
     return DESCRIPTOR_DONE;
   }
 
@@ -143,19 +145,24 @@ export class Commands {
     return DESCRIPTOR_DONE;
   }
 
+  #entriesGone(rid: number | 'all', pasid: number | 'all'): void {
+    this.#host.pasidGone(rid, pasid);
+    this.#host.tablesGone(rid, pasid);
+  }
+
   #pasidCache(granularity: number, domain: number, pasid: number): number {
     switch (granularity) {
       case PASID_CACHE_DOMAIN:
         this.#caches.pasidEntries(domain, -1);
-        this.#host.pasidGone('all', 'all');
+        this.#entriesGone('all', 'all');
         return DESCRIPTOR_DONE;
       case PASID_CACHE_PASID:
         this.#caches.pasidEntries(domain, pasid);
-        this.#host.pasidGone('all', pasid);
+        this.#entriesGone('all', pasid);
         return DESCRIPTOR_DONE;
       case PASID_CACHE_GLOBAL:
         this.#caches.allPasidEntries();
-        this.#host.pasidGone('all', 'all');
+        this.#entriesGone('all', 'all');
         return DESCRIPTOR_DONE;
       default:
         return DESCRIPTOR_INVALID;

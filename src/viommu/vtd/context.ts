@@ -36,15 +36,23 @@ const PDTS_SHIFT = CONTEXT_PDTS_SHIFT;
 
 /** Finds the scalable-mode context entry of the requester: from the context-cache, or from the tables. */
 export function findContext(walk: Walk, probe: Probe): number {
+  const cached = probe === undefined ? walk.contexts.find(walk.rid, 0) : -1;
+  if (cached < 0) return fetchContext(walk, probe);
+  takeContext(walk, cached);
+  return 0;
+}
+
+/** Takes the context entry at an index of the context-cache. */
+function takeContext(walk: Walk, at: number): void {
+  const { data } = walk.contexts;
+  walk.context0 = data[at] ?? 0;
+  walk.context1 = data[at + 1] ?? 0;
+  walk.context2 = data[at + 2] ?? 0;
+  walk.fpd = (walk.context0 & FPD) !== 0;
+}
+
+function fetchContext(walk: Walk, probe: Probe): number {
   const { contexts } = walk;
-  const cached = probe === undefined ? contexts.find(walk.rid, 0) : -1;
-  if (cached >= 0) {
-    walk.context0 = contexts.data[cached] ?? 0;
-    walk.context1 = contexts.data[cached + 1] ?? 0;
-    walk.context2 = contexts.data[cached + 2] ?? 0;
-    walk.fpd = (walk.context0 & FPD) !== 0;
-    return 0;
-  }
   const code = readContext(walk, probe);
   if (code !== OK || probe !== undefined) return code;
   const at = contexts.claim(walk.rid, 0, 0);
@@ -129,10 +137,7 @@ export function findLegacyContext(walk: Walk, probe: Probe): number {
   const { contexts } = walk;
   const cached = probe === undefined ? contexts.find(walk.rid, 0) : -1;
   if (cached >= 0) {
-    walk.context0 = contexts.data[cached] ?? 0;
-    walk.context1 = contexts.data[cached + 1] ?? 0;
-    walk.context2 = contexts.data[cached + 2] ?? 0;
-    walk.fpd = (walk.context0 & CONTEXT_FPD) !== 0;
+    takeContext(walk, cached);
   } else {
     const code = readLegacyContext(walk, probe);
     if (code !== OK) return code;

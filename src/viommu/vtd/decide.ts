@@ -54,12 +54,14 @@ function decideScalable(walk: Walk, probe: Probe): number {
   code = checkAgainstContext(walk);
   if (probe !== undefined) probe.push(usesStep(walk, code));
   if (code !== 0) return code;
-  if (walk.translated) return passThrough(walk, 0x83, 0x87, probe);
-  if (walk.translation && !walk.hasPasid && isInterruptAddress(walk.iovaHigh, walk.iovaLow)) {
-    walk.interruptRange = true;
-    return 0;
+  if (!walk.isPlain) {
+    if (walk.translated) return passThrough(walk, 0x83, 0x87, probe);
+    if (walk.translation && !walk.hasPasid && isInterruptAddress(walk.iovaHigh, walk.iovaLow)) {
+      walk.interruptRange = true;
+      return 0;
+    }
+    useRidPasid(walk);
   }
-  useRidPasid(walk);
   code = findPasidEntry(walk, probe);
   if (code !== 0) return code;
   if (walk.executes) code = 0x5c;
@@ -72,12 +74,17 @@ function decideScalable(walk: Walk, probe: Probe): number {
 /** What the context entry lets a request do (steps 4 to 6 of the order). */
 function checkAgainstContext(walk: Walk): number {
   const { context0 } = walk;
+  if (walk.isPlain) return (context0 & PASIDE) === 0 ? 0x45 : checkPasidNumber(walk);
   if (isEptrAlone(context0) && (walk.translated || !walk.hasPasid)) return 0x43;
   if ((walk.translation || walk.translated) && (context0 & DTE) === 0) return 0x44;
   if (!walk.hasPasid) return 0;
   if (walk.translated) {
     if ((context0 & EPTR) === 0) return 0x49;
   } else if ((context0 & PASIDE) === 0) return 0x45;
+  return checkPasidNumber(walk);
+}
+
+function checkPasidNumber(walk: Walk): number {
   return walk.pasid >= walk.rules.pasidLimit ? 0x89 : checkPasid(walk);
 }
 

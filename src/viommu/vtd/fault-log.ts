@@ -54,6 +54,11 @@ export class FaultLog {
     return this.#index;
   }
 
+  /** PFO is set: whatever comes is lost. */
+  get isFull(): boolean {
+    return this.#registers.has(STATUS, OVERFLOW);
+  }
+
   /** Translation is off: recording begins at the first register again. Also for a saved state. */
   restart(index = 0): void {
     this.#index = index;
@@ -81,7 +86,7 @@ export class FaultLog {
     at: number,
   ): void {
     const registers = this.#registers;
-    if (registers.has(STATUS, OVERFLOW) || (this.#collapse && this.#isPending(source))) return;
+    if (this.isFull || (this.#collapse && this.#isPending(source))) return;
     const record = FRCD + this.#index * FRCD_BYTES;
     if (registers.has(record + 12, FRCD3_F)) {
       this.raise(FSTS_PFO);

@@ -110,6 +110,7 @@ const UNRECORDED: readonly string[] = [
   'translated-with-pasid',
   'requester-id-beyond-16-bits',
   'interrupt-range',
+  'no-interrupt',
 ];
 export const REASON_TRANSLATION_DISABLED: number = SHARED_REASONS.length;
 export const REASON_EXECUTE_WITHOUT_PASID: number = SHARED_REASONS.length + 1;
@@ -118,6 +119,7 @@ export const REASON_WRITE_TRANSLATION_REQUEST: number = SHARED_REASONS.length + 
 export const REASON_TRANSLATED_WITH_PASID: number = SHARED_REASONS.length + 4;
 export const REASON_RID_BEYOND_16_BITS: number = SHARED_REASONS.length + 5;
 export const REASON_INTERRUPT_RANGE: number = SHARED_REASONS.length + 6;
+export const REASON_NO_INTERRUPT: number = SHARED_REASONS.length + 7;
 
 /** Names of all reasons of a VT-d unit, by number. */
 export const VTD_REASONS: readonly string[] = [

@@ -45,17 +45,9 @@ const ENTRY_WORDS = PASID_ENTRY_BYTES / 4;
 
 /** Finds the PASID table entry of the walk's PASID: from the PASID-cache, or from the tables. */
 export function findPasidEntry(walk: Walk, probe: Probe): number {
-  const { pasids } = walk;
-  const cached = probe === undefined ? pasids.find(walk.rid, walk.pasid) : -1;
+  const cached = probe === undefined ? walk.pasids.find(walk.rid, walk.pasid) : -1;
   if (cached >= 0) {
-    const { data } = pasids;
-    walk.entry0 = data[cached] ?? 0;
-    walk.entry1 = data[cached + 1] ?? 0;
-    walk.entry2 = data[cached + 2] ?? 0;
-    walk.entry3 = data[cached + 3] ?? 0;
-    walk.entry4 = data[cached + 4] ?? 0;
-    walk.entry5 = data[cached + 5] ?? 0;
-    if ((walk.entry0 & FPD) !== 0) walk.fpd = true;
+    takePasidEntry(walk, cached);
   } else {
     const code = readPasidEntry(walk, probe);
     if (code !== 0) return code;
@@ -66,6 +58,18 @@ export function findPasidEntry(walk: Walk, probe: Probe): number {
   return 0;
 }
 
+/** Takes the PASID table entry at an index of the PASID-cache. */
+function takePasidEntry(walk: Walk, at: number): void {
+  const { data } = walk.pasids;
+  const entry0 = data[at] ?? 0;
+  walk.entry0 = entry0;
+  walk.entry1 = data[at + 1] ?? 0;
+  walk.entry2 = data[at + 2] ?? 0;
+  walk.entry4 = data[at + 3] ?? 0;
+  walk.entry5 = data[at + 4] ?? 0;
+  if ((entry0 & FPD) !== 0) walk.fpd = true;
+}
+
 function keep(walk: Walk): void {
   const { pasids } = walk;
   const at = pasids.claim(walk.rid, walk.pasid, walk.domain);
@@ -74,9 +78,8 @@ function keep(walk: Walk): void {
   data[at] = walk.fpd ? walk.entry0 | FPD : walk.entry0;
   data[at + 1] = walk.entry1;
   data[at + 2] = walk.entry2;
-  data[at + 3] = walk.entry3;
-  data[at + 4] = walk.entry4;
-  data[at + 5] = walk.entry5;
+  data[at + 3] = walk.entry4;
+  data[at + 4] = walk.entry5;
 }
 
 function readPasidEntry(walk: Walk, probe: Probe): number {
@@ -116,7 +119,7 @@ function checkPasidEntry(walk: Walk): number {
   if ((walk.entry0 & PRESENT) === 0) return notPresent(walk);
   walk.entry1 = memory.load32(1);
   walk.entry2 = memory.load32(2);
-  walk.entry3 = memory.load32(3);
+  const entry3 = memory.load32(3);
   walk.entry4 = memory.load32(4);
   walk.entry5 = memory.load32(5);
   const rest = memory.or32(FIRST_RSVD_WORD, ENTRY_WORDS);
@@ -129,7 +132,7 @@ function checkPasidEntry(walk: Walk): number {
     (entry0 & rules.pasidRsvd) |
     (walk.entry1 & rules.pasid1Rsvd) |
     (walk.entry2 & rules.pasid2Rsvd) |
-    (walk.entry3 & rules.pasid3Rsvd) |
+    (entry3 & rules.pasid3Rsvd) |
     (walk.entry4 & rules.pasid4Rsvd) |
     (walk.entry5 & rules.pasid5Rsvd) |
     rest;

@@ -50,7 +50,8 @@ export function rulesOf(configuration: VtdConfiguration, architectural: boolean)
     major: configuration.version >> 4,
     architectural,
     updateAccessedDirty: configuration.updateAccessedDirty,
-    pasidLimit: pasidWidth === 0 ? 0 : 2 ** pasidWidth,
+    // Not 2 ** width, which is a boxed number.
+    pasidLimit: pasidWidth === 0 ? 0 : 1 << pasidWidth,
     sagaw: sagaw(addressWidth),
     addressWidth,
     beyondHaw: -1 << (hostAddressWidth - 32),

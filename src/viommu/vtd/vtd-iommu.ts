@@ -1,15 +1,16 @@
 import { GuestMemory } from '../../memory/index.ts';
-import type { EndpointState } from '../../pci/endpoint.ts';
+import type { Endpoint, EndpointState } from '../../pci/endpoint.ts';
 import { PRG_INVALID_REQUEST, PRG_RESPONSE_FAILURE } from '../device-port.ts';
 import type { PageRequestEvent } from '../events.ts';
 import type { Probe } from '../explanation.ts';
-import { checkFront } from '../front.ts';
 import { NO_PASID } from '../access.ts';
 import { type PageRequest, type PageRequestAnswer, parsePageRequest } from '../page-request.ts';
+import { pasidArgument, ridOf } from '../request.ts';
 import { TALLY_PAGE_REQUESTS, TALLY_PAGE_REQUESTS_REFUSED } from '../tally.ts';
 import { Viommu } from '../viommu.ts';
 import { type CapabilityWords, capabilityWords } from './capabilities.ts';
 import { Commands } from './commands.ts';
+import { presentPasids, viewTranslation, type VtdTranslation } from './entry-view.ts';
 import { EventRegisters, type SendInterrupt } from './event-registers.ts';
 import { FaultLog } from './fault-log.ts';
 import { VTD_REASONS } from './faults.ts';
@@ -92,6 +93,7 @@ export class VtdIommu extends Viommu {
         invalidateDevice: (rid, invalidation) => this.invalidateAtc(rid, invalidation),
         respond: (rid, response) => this.sendPrgResponse(rid, response),
         pasidGone: (rid, pasid) => this.#announcePasid(rid, pasid),
+        tablesGone: (rid, pasid) => this.#announceTables(rid, pasid),
         pagesGone: (pasid, first, last) => this.#announcePages(pasid, first, last),
         timedOut: (rid) => this.#registers.set(registers.IQERCD + 4, rid),
       },
@@ -156,10 +158,31 @@ export class VtdIommu extends Viommu {
     return answer;
   }
 
+  /**
+   * What the guest's tables say about `target` and `pasid` (null: requests without one), read now, past all caches:
+   * for a mirror of the tables in hardware. No fault is recorded.
+   *
+   * @throws VpciError `VPCI_REQUEST` for a bad RID, `VPCI_PASID` for what is no PASID.
+   */
+  viewTranslation(target: Endpoint | number, pasid: number | null): VtdTranslation {
+    return viewTranslation(this.#walk, ridOf(target), pasidArgument(pasid));
+  }
+
+  /**
+   * PASIDs of `target` that have a present entry in the guest's PASID table, ascending, valid or not; RID_PASID is
+   * not among them. Undefined when there are more than `limit`, or the tables are in memory that has to be fetched.
+   *
+   * @throws VpciError `VPCI_REQUEST` for a bad RID.
+   */
+  presentPasids(target: Endpoint | number, limit: number): number[] | undefined {
+    return presentPasids(this.#walk, ridOf(target), limit);
+  }
+
   override reset(): void {
     super.reset();
     this.#powerOn();
     this.#announcePasid('all', 'all');
+    this.#announceTables('all', 'all');
   }
 
   override saveState(): VtdIommuState {
@@ -184,6 +207,7 @@ export class VtdIommu extends Viommu {
     this.#walk.enabled = this.#registers.has(registers.GSTS, registers.GCMD_TE);
     this.#faults.restart(loaded.latched.faultIndex);
     this.#announcePasid('all', 'all');
+    this.#announceTables('all', 'all');
   }
 
   protected override walk(
@@ -196,18 +220,8 @@ export class VtdIommu extends Viommu {
     _endpoint: EndpointState,
     probe: Probe,
   ): number {
-    return walkRequest(
-      this.#walk,
-      this.#faults,
-      this.iotlb,
-      rid,
-      pasid,
-      iovaHigh,
-      iovaLow,
-      access,
-      out,
-      probe,
-    );
+    this.#walk.begin(rid, pasid, iovaHigh, iovaLow, access);
+    return walkRequest(this.#walk, this.#faults, this.iotlb, out, probe);
   }
 
   #decidePageRequest(request: PageRequestEvent): PageRequestAnswer {
@@ -215,7 +229,7 @@ export class VtdIommu extends Viommu {
     if (endpoint === undefined || request.rid > 0xffff) {
       return refusePageRequest(request, PRG_RESPONSE_FAILURE);
     }
-    if (checkFront(endpoint, request.pasid ?? NO_PASID, this.pasidWidth, undefined) !== 0) {
+    if (this.checkRequester(endpoint, request.rid, request.pasid ?? NO_PASID, undefined) !== 0) {
       return refusePageRequest(request, PRG_INVALID_REQUEST);
     }
     const answer = decidePageRequest(this.#walk, this.#faults, this.#pageQueue, request);
@@ -306,6 +320,7 @@ export class VtdIommu extends Viommu {
     this.#walk.enabled = on;
     this.#caches.clear();
     if (!on) this.#faults.restart();
+    this.#announceTables('all', 'all');
   }
 
   #setRootPointer(): void {
@@ -316,6 +331,7 @@ export class VtdIommu extends Viommu {
     this.#walk.alternateRights = (low & registers.RTADDR_SSIRWE) !== 0;
     file.or(registers.GSTS, registers.GCMD_SRTP);
     this.#announcePasid('all', 'all');
+    this.#announceTables('all', 'all');
   }
 
   /** Registers of the invalidation queue; false when `offset` is none of them. */
@@ -374,6 +390,10 @@ export class VtdIommu extends Viommu {
     for (const one of rids) {
       if (this.endpoints.get(one) !== undefined) this.emit('pasid-invalidated', { rid: one, pasid });
     }
+  }
+
+  #announceTables(rid: number | 'all', pasid: number | 'all'): void {
+    if (this.hears('tables-invalidated')) this.emit('tables-invalidated', { rid, pasid });
   }
 
   #announcePages(pasid: number, first: number, last: number): void {

@@ -27,6 +27,8 @@ const PRIVILEGED = ACCESS_PRIVILEGED;
 const TRANSLATION = ACCESS_TRANSLATION;
 const TRANSLATED = ACCESS_TRANSLATED;
 const NO_WRITE = ACCESS_NO_WRITE;
+const ADDRESS_TYPE = ACCESS_TRANSLATION | ACCESS_TRANSLATED;
+const LAST_RID = 0xffff;
 const MISS = SPAN_MISS;
 
 const CONTEXTS = 256;
@@ -42,8 +44,8 @@ export class Walk {
   readonly trail: Trail = new Trail();
   /** Context-cache: words 0 to 2 of context entries, or 0 and 2 of legacy ones. */
   readonly contexts: EntryCache = new EntryCache(CONTEXTS, 3);
-  /** PASID-cache: words 0 to 5 of PASID table entries; FPD also stands for that of the directory entry. */
-  readonly pasids: EntryCache = new EntryCache(PASIDS, 6);
+  /** PASID-cache: words 0, 1, 2, 4 and 5 of PASID table entries; FPD also stands for that of the directory entry. */
+  readonly pasids: EntryCache = new EntryCache(PASIDS, 5);
 
   /** TES. */
   enabled = false;
@@ -59,6 +61,8 @@ export class Walk {
   hasPasid = false;
   /** That of the request, then RID_PASID for one without. */
   pasid = 0;
+  /** Untranslated, with PASID, and of a RID of 16 bits: such a request can be. */
+  isPlain = false;
   iovaHigh = 0;
   iovaLow = 0;
   /** `ACCESS_*` bits. */
@@ -77,7 +81,6 @@ export class Walk {
   entry0 = 0;
   entry1 = 0;
   entry2 = 0;
-  entry3 = 0;
   entry4 = 0;
   entry5 = 0;
   domain = 0;
@@ -120,6 +123,7 @@ export class Walk {
   begin(rid: number, pasid: number, iovaHigh: number, iovaLow: number, access: number): void {
     this.rid = rid;
     this.hasPasid = pasid !== NONE;
+    this.isPlain = pasid !== NONE && (access & ADDRESS_TYPE) === 0 && rid <= LAST_RID;
     this.pasid = pasid;
     this.iovaHigh = iovaHigh | 0;
     this.iovaLow = iovaLow | 0;
@@ -130,6 +134,11 @@ export class Walk {
     this.interruptRange = false;
     this.privilegedOnly = false;
     this.trail.begin();
+  }
+
+  /** The PASID of the request itself, or -1. */
+  get requestPasid(): number {
+    return this.hasPasid ? this.pasid : NONE;
   }
 
   get reads(): boolean {

@@ -29,6 +29,7 @@ import {
   isQualifiedFault,
   REASON_EXECUTE_WITHOUT_PASID,
   REASON_INTERRUPT_RANGE,
+  REASON_NO_INTERRUPT,
   REASON_PRIVILEGED_WITHOUT_PASID,
   REASON_RID_BEYOND_16_BITS,
   REASON_TRANSLATED_WITH_PASID,
@@ -38,7 +39,7 @@ import {
 } from './faults.ts';
 import { modeStep, plainStep } from './steps.ts';
 import { SETTLE_AGAIN } from './trail.ts';
-import { isInterruptAddress, PENDING, type Walk } from './walk-state.ts';
+import { isInterruptAddress, type Walk } from './walk-state.ts';
 
 // Not exported, and so folded into the code that uses them (see result.ts).
 const PRIVILEGED = ACCESS_PRIVILEGED;
@@ -56,7 +57,6 @@ const MAY_READ = RIGHT_READ;
 const MAY_WRITE = RIGHT_WRITE;
 const PRIVILEGED_SHIFT = RIGHT_PRIVILEGED_SHIFT;
 const AGAIN = SETTLE_AGAIN;
-const MISSING = PENDING;
 const ATOMIC_OP = RECORD_ATOMIC;
 const READ_REQUEST = RECORD_READ;
 const WRITE_REQUEST = RECORD_WRITE;
@@ -71,41 +71,41 @@ export const SPACE_SECOND = 0x0020_0000;
 const FIRST = SPACE_FIRST;
 
 /**
- * The model's own decision about a memory request (`Viommu.walk`). With a probe it notes the steps there, and
- * neither records, caches nor writes anything.
+ * The model's own decision about the memory request that `walk` has begun with (`Viommu.walk`). With a probe it
+ * notes the steps there, and neither records, caches nor writes anything.
  */
 export function walkRequest(
   walk: Walk,
   faults: FaultLog,
   iotlb: Iotlb,
-  rid: number,
-  pasid: number,
-  iovaHigh: number,
-  iovaLow: number,
-  access: number,
   out: Uint32Array,
   probe: Probe,
 ): number {
-  walk.begin(rid, pasid, iovaHigh, iovaLow, access);
-  const impossible = checkRequest(walk, probe);
-  if (impossible !== 0) return refuse(out, UNSUPPORTED_REQUEST, impossible);
-  if (isInterrupt(walk)) {
-    answer(out, iovaHigh, iovaLow, 0, 0);
-    return STATUS_INTERRUPT;
+  if (!walk.isPlain || probe !== undefined) {
+    const impossible = checkRequest(walk, probe);
+    if (impossible !== 0) return refuse(out, UNSUPPORTED_REQUEST, impossible);
+    if (isForInterrupts(walk)) return answerInterrupt(walk, out, probe);
   }
   if (!walk.enabled) return answerDisabled(walk, out, probe);
   let code = decide(walk, probe);
-  for (let attempt = 1; code === AGAIN && attempt < ATTEMPTS; attempt++) {
-    walk.begin(rid, pasid, iovaHigh, iovaLow, access);
-    code = decide(walk, probe);
+  if (code === AGAIN) code = decideAgain(walk, probe);
+  if (code === 0) return answerFound(walk, iotlb, out, probe);
+  return code < 0 ? answerPending(walk, out) : answerFault(walk, faults, code, out, probe);
+}
+
+/** The guest has changed an entry that a flag was to be set in. */
+function decideAgain(walk: Walk, probe: Probe): number {
+  for (let attempt = 1; attempt < ATTEMPTS; attempt++) {
+    walk.begin(walk.rid, walk.requestPasid, walk.iovaHigh, walk.iovaLow, walk.access);
+    const code = decide(walk, probe);
+    if (code !== AGAIN) return code;
   }
-  if (code === 0) return answerFound(walk, iotlb, access, out, probe);
-  if (code === MISSING) {
-    answer(out, walk.memory.missHigh, walk.memory.missLow, 0, 0);
-    return STATUS_PENDING;
-  }
-  if (code === AGAIN) code = 0x91;
-  return answerFault(walk, faults, code, pasid, access, out, probe);
+  return 0x91;
+}
+
+function answerPending(walk: Walk, out: Uint32Array): number {
+  answer(out, walk.memory.missHigh, walk.memory.missLow, 0, 0);
+  return STATUS_PENDING;
 }
 
 /** What no register and no table could make right: 0, or the reason (4.1, 4.2.1). */
@@ -126,10 +126,22 @@ function checkRequest(walk: Walk, probe: Probe): number {
   return failed;
 }
 
-/** A write without PASID into FEEx_xxxxh is an interrupt whatever the tables say (3.14). */
-function isInterrupt(walk: Walk): boolean {
-  if (walk.hasPasid || walk.translation || walk.translated || !walk.writes || walk.reads) return false;
+/** An untranslated request without PASID to FEEx_xxxxh is not remapped, whatever the tables say (3.14). */
+function isForInterrupts(walk: Walk): boolean {
+  if (walk.hasPasid || walk.translation || walk.translated) return false;
   return isInterruptAddress(walk.iovaHigh, walk.iovaLow);
+}
+
+/** A write there is an interrupt; anything else is refused, and no DMA remapping fault. */
+function answerInterrupt(walk: Walk, out: Uint32Array, probe: Probe): number {
+  const written = walk.writes && !walk.reads;
+  if (probe !== undefined) {
+    const check = 'without PASID the interrupt range takes writes only';
+    probe.push(plainStep('request', {}, written, check, 'VT-d 3.14'));
+  }
+  if (!written) return refuse(out, UNSUPPORTED_REQUEST, REASON_NO_INTERRUPT);
+  answer(out, walk.iovaHigh, walk.iovaLow, 0, 0);
+  return STATUS_INTERRUPT;
 }
 
 /** TES = 0: untranslated requests pass, those with PASID only if the embedder wants what the architecture does. */
@@ -146,10 +158,10 @@ function answerDisabled(walk: Walk, out: Uint32Array, probe: Probe): number {
   return STATUS_BYPASS;
 }
 
-function answerFound(walk: Walk, iotlb: Iotlb, access: number, out: Uint32Array, probe: Probe): number {
+function answerFound(walk: Walk, iotlb: Iotlb, out: Uint32Array, probe: Probe): number {
   if (walk.translation) return answerTranslation(walk, out);
   const rights = (walk.canRead ? MAY_READ : 0) | (walk.canWrite && walk.dirty ? MAY_WRITE : 0);
-  const shifted = (access & PRIVILEGED) === 0 ? rights : rights << PRIVILEGED_SHIFT;
+  const shifted = (walk.access & PRIVILEGED) === 0 ? rights : rights << PRIVILEGED_SHIFT;
   if (probe === undefined) iotlb.tagNext(walk.domain, spaceOf(walk), walk.span);
   if (walk.passes) {
     answer(out, walk.iovaHigh, walk.iovaLow, 0, 0);
@@ -188,27 +200,22 @@ function answerTranslation(walk: Walk, out: Uint32Array): number {
   return ATS;
 }
 
-function answerFault(
-  walk: Walk,
-  faults: FaultLog,
-  code: number,
-  pasid: number,
-  access: number,
-  out: Uint32Array,
-  probe: Probe,
-): number {
+function answerFault(walk: Walk, faults: FaultLog, code: number, out: Uint32Array, probe: Probe): number {
   const kind = walk.translation ? answerOfFault(code) : -1;
   const succeeds = kind === SUCCESS || kind === SUCCESS_RECORDED;
   const failure = kind === CA ? COMPLETER_ABORT : UNSUPPORTED_REQUEST;
   const status = refuse(out, succeeds ? ATS : failure, reasonOfFault(code), code);
   if (succeeds && walk.hasPasid && walk.privileged) out[OUT_PERMISSIONS] = PERMISSION_PRIVILEGED;
   // Last, because its interrupt may come back with another request.
-  if (kind !== SUCCESS && probe === undefined && !(walk.fpd && isQualifiedFault(code))) {
-    const at = walk.translation ? 1 : walk.translated ? 2 : 0;
-    const { rid, iovaHigh, iovaLow, executes, privileged, writes } = walk;
-    const atomic = (access & ATOMIC) === ATOMIC;
-    const type = atomic ? ATOMIC_OP : writes ? WRITE_REQUEST : READ_REQUEST;
-    faults.record(code, rid, iovaHigh, iovaLow, pasid, type, executes, privileged, at);
-  }
+  if (kind !== SUCCESS && probe === undefined && !faults.isFull) recordFault(walk, faults, code);
   return status;
+}
+
+function recordFault(walk: Walk, faults: FaultLog, code: number): void {
+  if (walk.fpd && isQualifiedFault(code)) return;
+  const at = walk.translation ? 1 : walk.translated ? 2 : 0;
+  const { rid, requestPasid, iovaHigh, iovaLow, executes, privileged, writes } = walk;
+  const atomic = (walk.access & ATOMIC) === ATOMIC;
+  const type = atomic ? ATOMIC_OP : writes ? WRITE_REQUEST : READ_REQUEST;
+  faults.record(code, rid, iovaHigh, iovaLow, requestPasid, type, executes, privileged, at);
 }

@@ -1,6 +1,7 @@
 // A Linux guest that runs one script and switches itself off.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { initramfs, MODE_PROGRAM } from 'vpci/linux-guest';
 import { guestRoot, kernelPath, startQemu, VTD } from './qemu.ts';
 
 export interface GuestOptions {
@@ -34,7 +35,8 @@ const MACHINE =
 /** An initramfs that runs the script; returns its path. */
 export function makeInitrd(folder: string, script: string): string {
   const path = join(folder, 'initrd');
-  writeFileSync(path, Buffer.concat([readFileSync(guestRoot()), cpio('init', initScript(script))]));
+  const init = initramfs([{ name: 'init', mode: MODE_PROGRAM, data: Buffer.from(initScript(script)) }]);
+  writeFileSync(path, Buffer.concat([readFileSync(guestRoot()), init]));
   return path;
 }
 
@@ -87,22 +89,4 @@ ${script}
 echo ${FINISHED}
 poweroff -f
 `;
-}
-
-/** An archive with one executable file, as the kernel unpacks it behind the guest's root. */
-function cpio(name: string, content: string): Buffer {
-  const record = (path: string, mode: number, data: Buffer): Buffer => {
-    const size = path.length + 1;
-    const fields = [1, mode, 0, 0, 1, 0, data.length, 0, 0, 0, 0, size, 0];
-    const head = `070701${fields.map((field) => field.toString(16).padStart(8, '0')).join('')}${path}\0`;
-    return Buffer.concat([pad(Buffer.from(head)), pad(data)]);
-  };
-  return Buffer.concat([
-    record(name, 0o100755, Buffer.from(content)),
-    record('TRAILER!!!', 0, Buffer.alloc(0)),
-  ]);
-}
-
-function pad(bytes: Buffer): Buffer {
-  return Buffer.concat([bytes, Buffer.alloc(-bytes.length & 3)]);
 }

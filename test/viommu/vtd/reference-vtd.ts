@@ -124,9 +124,9 @@ export class ReferenceVtd {
     }
     if (at === 'translated' && pasid !== null && !this.#has('PTRS'))
       return this.#quiet('unsupported-request');
-    // An interrupt is no DMA.
-    if (pasid === null && at === 'untranslated' && access === 'write' && isInterruptRange(address)) {
-      return this.#quiet('interrupt', { address });
+    // An interrupt is no DMA, and nothing else goes there (3.14).
+    if (pasid === null && at === 'untranslated' && isInterruptRange(address)) {
+      return access === 'write' ? this.#quiet('interrupt', { address }) : this.#quiet('unsupported-request');
     }
     // §2
     if (!this.#u.te) {

@@ -283,6 +283,24 @@ describe('the interrupt range', () => {
     }
   });
 
+  it.each(['read', 'atomic'] as const)('takes no other request without PASID: %s', (access) => {
+    for (const ttm of [undefined, 0, 1]) {
+      const guest = new g.Guest();
+      // A translation for it makes no difference.
+      const table = guest.page();
+      guest.map(table, 0xfee0_0000n, 0x50_0000n, 7n, 7n);
+      guest.context(g.P);
+      guest.pasid(0, { first: table });
+      if (ttm !== undefined) guest.enable(ttm);
+      expect(guest.request({ address: 0xfee0_0004n, access })).toEqual({
+        status: 'unsupported-request',
+        reason: 'no-interrupt',
+      });
+      expect(guest.faults()).toEqual([]);
+      expect(guest.request({ address: 0xfef0_0000n, access })).not.toMatchObject({ reason: 'no-interrupt' });
+    }
+  });
+
   it('is an address like any other with a PASID', () => {
     const guest = new g.Guest();
     guest.context(g.P | g.PASIDE);
