@@ -38,7 +38,7 @@ export function hostText(answer: HostAnswer): string {
   return `${lines.join('\n')}\n\n`;
 }
 
-function pasidText({ feature, source, iommu, attach, ats }: HostAnswer): string {
+function pasidText({ feature, source, iommu, attach, ats, enabled }: HostAnswer): string {
   const behind = iommu === undefined ? '' : `, IOMMU ${iommu}`;
   const noAts = ats === false ? ', no ATS' : '';
   if (feature === undefined) return `no PASID${behind}${noAts}`;
@@ -50,7 +50,8 @@ function pasidText({ feature, source, iommu, attach, ats }: HostAnswer): string 
     .join(' and ');
   const attached =
     attach === undefined ? '' : attach ? ', PASIDs can be attached' : ', PASIDs cannot be attached';
-  return `PASID of ${feature.width} bits, ${permissions === '' ? 'no permissions' : permissions} enabled (source: ${source})${behind}${attached}${noAts}`;
+  const off = enabled === false ? ', but PASID Enable is clear' : '';
+  return `PASID of ${feature.width} bits, ${permissions === '' ? 'no permissions' : permissions} enabled (source: ${source})${behind}${attached}${off}${noAts}`;
 }
 
 /** 4096 as `4 KiB`. */

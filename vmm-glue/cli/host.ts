@@ -10,8 +10,9 @@ import {
   type VfioIrq,
   type VfioRegion,
 } from '../vfio/index.ts';
-import { type Arguments, type OptionTable, parseArguments } from './arguments.ts';
+import { type OptionTable, parseArguments } from './arguments.ts';
 import { CliError, EXIT_NO, EXIT_OK, EXIT_USAGE } from './exit-code.ts';
+import { HOST_DEVICE_OPTIONS, openOptions } from './host-device.ts';
 import { hostText, NO_VFIO } from './host-text.ts';
 import type { Output } from './io.ts';
 
@@ -31,11 +32,9 @@ Exit code: 0 a device answered, 1 none did, or there is no VFIO here, 2 usage.
 `;
 
 const OPTIONS: OptionTable = {
-  via: { type: 'string' },
-  'vf-token': { type: 'string' },
+  ...HOST_DEVICE_OPTIONS,
   'no-attach': { type: 'boolean' },
   'unmerged-feature': { type: 'boolean' },
-  root: { type: 'string' },
   json: { type: 'boolean' },
 };
 
@@ -64,7 +63,7 @@ export async function host(args: readonly string[], output: Output): Promise<num
   const [bdf, ...more] = given.positionals;
   if (more.length > 0) throw new CliError(EXIT_USAGE, 'vpci host takes one PCI address, or none');
   const root = given.text('root') ?? '/';
-  const options = openOptions(given, root);
+  const options = openOptions(given);
   const query: PasidQueryOptions = {
     probeAttach: !given.flag('no-attach'),
     unmergedFeature: given.flag('unmerged-feature'),
@@ -86,14 +85,6 @@ export async function host(args: readonly string[], output: Output): Promise<num
     output.err(`${problem}\n`);
   }
   return answers.some((answer) => !('error' in answer)) ? EXIT_OK : EXIT_NO;
-}
-
-function openOptions(given: Arguments, root: string): OpenVfioOptions {
-  const via = given.text('via');
-  if (via !== undefined && via !== 'cdev' && via !== 'group') {
-    throw new CliError(EXIT_USAGE, `--via is "${via}": it is cdev or group`);
-  }
-  return { via, vfToken: given.text('vf-token'), root };
 }
 
 async function askOne(

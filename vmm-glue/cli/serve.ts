@@ -1,15 +1,17 @@
-import { formatBdf, parseBdf, PciSegment, VpciError } from '../../src/index.ts';
+import { formatBdf, parseBdf, type PciFunction, PciSegment, VpciError } from '../../src/index.ts';
 import { serveVfioUser, type Transport, VfioUserDevice, type VfioUserServer } from '../vfio-user/index.ts';
 import { type Arguments, type OptionTable, parseArguments } from './arguments.ts';
 import { CliError, EXIT_NO, EXIT_OK, EXIT_USAGE } from './exit-code.ts';
+import { HOST_DEVICE_HELP, HOST_DEVICE_OPTIONS } from './host-device.ts';
 import type { Output } from './io.ts';
 import { demoDevice } from './serve/demo-device.ts';
 import { dumpedDevice } from './serve/dumped-device.ts';
+import { type ServedHost, serveHost } from './serve/host-device.ts';
 import { ServeLog } from './serve/log.ts';
 import { qemuCommand } from './serve/qemu-command.ts';
 import { VIEW_OPTIONS, VIEW_OPTIONS_HELP } from './view-options.ts';
 
-export const SERVE_HELP: string = `Usage: vpci serve --socket PATH (--demo | --dump DUMP) [options]
+export const SERVE_HELP: string = `Usage: vpci serve --socket PATH (--demo | --dump DUMP | --host BDF) [options]
 
 Serves a function over vfio-user, for QEMU (10.1 or later) and whoever else speaks the protocol, until it is
 interrupted. Prints the QEMU options to use it, and then what the guest does with it.
@@ -17,6 +19,7 @@ interrupted. Prints the QEMU options to use it, and then what the guest does wit
   --socket PATH          where to listen; only its owner may connect. A socket left by a dead server is replaced
   --demo                 serve a small device of our own, with PASID
   --dump DUMP            serve a function of a dump: lspci -xxxx text, or a binary config file of sysfs
+${HOST_DEVICE_HELP}                         (its interrupts and the client's memory need the transport koffi)
   --rid BB:DD.F          its requester ID in the log; default: as in the dump, else 01:00.0
 ${VIEW_OPTIONS_HELP}  --transport NAME       koffi, net or inherited; default: the best that works here
   --fd N                 serve the connected socket that is descriptor N, in place of --socket
@@ -33,6 +36,8 @@ const OPTIONS: OptionTable = {
   socket: { type: 'string' },
   demo: { type: 'boolean' },
   dump: { type: 'string' },
+  host: { type: 'string' },
+  ...HOST_DEVICE_OPTIONS,
   rid: { type: 'string' },
   transport: { type: 'string' },
   fd: { type: 'string' },
@@ -58,31 +63,59 @@ export async function serve(args: readonly string[], output: Output): Promise<nu
       'give --socket PATH to listen at, or --fd N for a socket that is connected',
     );
   }
-  const { device, rid } = deviceFor(given);
+  const { device, rid, host } = await deviceFor(given);
   const log = new ServeLog(output, {
     device,
     json: given.flag('json'),
     quiet: given.flag('quiet'),
     reads: given.flag('reads'),
   });
-  const interrupted = new AbortController();
-  const server = await start(given, device, socket, fd, interrupted.signal, log);
-  log.serving(server, formatBdf(rid), socket ?? `descriptor ${fd}`);
-  if (socket !== undefined && !given.flag('json') && !given.flag('quiet')) output.err(qemuCommand(socket));
-  await untilEnded(server, interrupted);
+  try {
+    const interrupted = new AbortController();
+    const server = await start(given, device, socket, fd, interrupted.signal, log);
+    log.serving(server, formatBdf(rid), socket ?? `descriptor ${fd}`);
+    if (socket !== undefined && !given.flag('json') && !given.flag('quiet')) output.err(qemuCommand(socket));
+    host?.follow(device, (error) => log.error(error));
+    await untilEnded(server, interrupted);
+  } finally {
+    host?.close();
+  }
   return EXIT_OK;
 }
 
-function deviceFor(given: Arguments): { device: VfioUserDevice; rid: number } {
+interface Served {
+  readonly device: VfioUserDevice;
+  readonly rid: number;
+  /** With `--host`. */
+  readonly host: ServedHost | undefined;
+}
+
+async function deviceFor(given: Arguments): Promise<Served> {
   const dump = given.text('dump');
-  if ((dump === undefined) !== given.flag('demo')) {
-    throw new CliError(EXIT_USAGE, 'say what to serve: --demo, or --dump DUMP');
+  const bdf = given.text('host');
+  const named = [dump !== undefined, bdf !== undefined, given.flag('demo')];
+  if (named.filter(Boolean).length !== 1) {
+    throw new CliError(EXIT_USAGE, 'say what to serve: --demo, --dump DUMP or --host BDF');
   }
-  const { fn, bdf } = dump === undefined ? demoDevice(given) : dumpedDevice(dump, given);
-  const rid = ridOf(given.text('rid') ?? bdf);
-  // Its place; a vIOMMU of ours is for programs that embed this.
-  new PciSegment().add(rid, fn);
-  return { device: new VfioUserDevice(fn), rid };
+  const asked = given.text('rid');
+  if (bdf !== undefined) {
+    const host = await serveHost(bdf, given);
+    return placed(host.fn, asked ?? host.bdf, host);
+  }
+  const made = dump === undefined ? demoDevice(given) : dumpedDevice(dump, given);
+  return placed(made.fn, asked ?? made.bdf, undefined);
+}
+
+/** In its place; a vIOMMU of ours is for programs that embed this. */
+function placed(fn: PciFunction, bdf: string, host: ServedHost | undefined): Served {
+  try {
+    const rid = ridOf(bdf);
+    new PciSegment().add(rid, fn);
+    return { device: new VfioUserDevice(fn), rid, host };
+  } catch (error) {
+    host?.close();
+    throw error;
+  }
 }
 
 function ridOf(bdf: string): number {

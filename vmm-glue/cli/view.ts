@@ -1,4 +1,4 @@
-import { type Finding, VpciError } from '../../src/index.ts';
+import { type Finding, parseBdf, VpciError } from '../../src/index.ts';
 import {
   type DumpedFunction,
   formatDump,
@@ -6,34 +6,36 @@ import {
   guestView,
   type GuestViewOptions,
 } from '../../src/inspect/index.ts';
-import { onlyPositional, parseArguments } from './arguments.ts';
+import { type Arguments, onlyPositional, type OptionTable, parseArguments } from './arguments.ts';
 import { loadDump, selectFunctions } from './dump-input.ts';
-import { CliError, EXIT_NO, EXIT_OK } from './exit-code.ts';
+import { CliError, EXIT_NO, EXIT_OK, EXIT_USAGE } from './exit-code.ts';
+import { HOST_DEVICE_HELP, HOST_DEVICE_OPTIONS, hostFunction, openHostDevice } from './host-device.ts';
 import type { Output } from './io.ts';
 import { VIEW_OPTIONS, VIEW_OPTIONS_HELP, viewOptions } from './view-options.ts';
 
 export const VIEW_HELP: string = `Usage: vpci view DUMP [options]
+       vpci view --host BDF [options]
 
-Prints what a guest would see of the functions in DUMP, as "lspci -xxxx" text that "lspci -F" reads.
-DUMP is the output of lspci -xxxx, or a binary config file of sysfs; - is standard input.
+Prints what a guest would see of the functions in DUMP, or of a device of this host, as "lspci -xxxx" text that
+"lspci -F" reads. DUMP is the output of lspci -xxxx, or a binary config file of sysfs; - is standard input.
 Findings (what was hidden, replaced or repaired) go to standard error.
 
-${VIEW_OPTIONS_HELP}  --json                 one JSON object instead of text
+${VIEW_OPTIONS_HELP}${HOST_DEVICE_HELP}  --json                 one JSON object instead of text
 
 Exit code: 0 a view was printed, 1 refused, 2 usage or unreadable input.
 `;
+
+const OPTIONS: OptionTable = { ...VIEW_OPTIONS, ...HOST_DEVICE_OPTIONS, host: { type: 'string' } };
 
 interface Viewed extends GuestView {
   readonly dumped: DumpedFunction;
 }
 
 /** `vpci view`. */
-export function view(args: readonly string[], output: Output): number {
-  const given = parseArguments('view', args, VIEW_OPTIONS);
-  const path = onlyPositional('view', 'dump', given);
-  const options = viewOptions(given);
-  const functions = selectFunctions(loadDump(path), given.text('function'));
-  const viewed = viewAll(functions, options);
+export async function view(args: readonly string[], output: Output): Promise<number> {
+  const given = parseArguments('view', args, OPTIONS);
+  const host = given.text('host');
+  const viewed = host === undefined ? viewDump(given) : [await viewHost(host, given)];
   if (given.flag('json')) {
     output.out(`${JSON.stringify({ functions: viewed.map(toJson) }, undefined, 2)}\n`);
     return EXIT_OK;
@@ -43,6 +45,30 @@ export function view(args: readonly string[], output: Output): number {
   }
   output.out(formatDump(viewed.map(({ dumped, bytes }) => ({ ...dumped, bytes }))));
   return EXIT_OK;
+}
+
+function viewDump(given: Arguments): Viewed[] {
+  const path = onlyPositional('view', 'dump', given);
+  const options = viewOptions(given);
+  return viewAll(selectFunctions(loadDump(path), given.text('function')), options);
+}
+
+/** Through the same function that a guest gets. */
+async function viewHost(host: string, given: Arguments): Promise<Viewed> {
+  const [stray] = given.positionals;
+  if (stray !== undefined)
+    throw new CliError(EXIT_USAGE, `"${stray}" beside --host: give a dump or a device`);
+  const device = await openHostDevice(host, given);
+  try {
+    const { fn } = hostFunction(device, given);
+    const bytes = new Uint8Array(device.configSpace.size);
+    fn.readInto(0, bytes);
+    const { bdf, driver } = device.host;
+    const dumped = { bdf, rid: parseBdf(bdf.slice(5)), title: `bound to ${driver ?? 'vfio-pci'}`, bytes };
+    return { dumped, bytes, pasid: fn.pasid, findings: fn.findings };
+  } finally {
+    device.close();
+  }
 }
 
 /** Of several functions some may refuse (bridges have no PASID); they are shown without, unless all refuse. */

@@ -53,6 +53,8 @@ export interface Native {
   munmap(address: number, length: number): number;
   /** The bytes at `address` themselves, at most 4 GiB; touched after they are unmapped, they end the process. */
   view(address: number, length: number): Uint8Array<ArrayBuffer>;
+  /** Address of the first byte; it holds while the buffer lives and is not transferred. */
+  address(bytes: Uint8Array): number;
   /** Calls `ready` from the event loop while `fd` is readable or, with `writable`, writable. */
   watch(fd: number, writable: boolean, ready: () => void): Watch;
 }
@@ -171,6 +173,7 @@ async function load(): Promise<Native> {
       }
       return new Uint8Array(ffi.view(BigInt(address), length));
     },
+    address: (bytes) => Number(ffi.address(bytes)),
     watch: (fd, writable, ready) => {
       const before = fcntl(fd, F_GETFL, 0);
       const handle = ffi.node.poll(fd, writable ? { writable: true } : { readable: true }, () => ready());

@@ -35,6 +35,17 @@ export interface DmaMapEvent {
   readonly size: bigint;
   /** How the memory is reached: mapped here, through a file, or by messages. */
   readonly by: 'mapping' | 'file' | 'messages';
+  /** With `mapped`, the parts that are mapped here, in order. */
+  readonly parts: readonly DmaPart[];
+}
+
+/** Guest memory that is mapped here. */
+export interface DmaPart {
+  /** First address. */
+  readonly address: bigint;
+  /** The memory itself, until the client closes it. */
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly writable: boolean;
 }
 
 /** The client set up interrupts. */
@@ -43,6 +54,8 @@ export interface InterruptsEvent {
   readonly index: number;
   /** Vectors that have an eventfd now. */
   readonly enabled: number;
+  /** Their numbers, ascending. */
+  readonly vectors: readonly number[];
 }
 
 /** The client sent what no client may send; it got an error, and only a `fatal` one ends its connection. */

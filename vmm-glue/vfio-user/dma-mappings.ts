@@ -1,4 +1,5 @@
 import type { GuestMemory } from '../../src/memory/index.ts';
+import type { DmaPart } from './device.ts';
 import { ERRNO, type Native } from '../linux/index.ts';
 import { type DmaRegion, DmaTable } from './dma-table.ts';
 import { type GuestFile, GuestFiles } from './guest-file.ts';
@@ -85,6 +86,22 @@ export class DmaMappings {
     const region = this.#table.find(Number(address));
     if (region?.file === undefined) return 'messages';
     return region.file.mapped(region.offset) === undefined ? 'file' : 'mapping';
+  }
+
+  /** What is mapped here of the range that begins at `address`, in order. */
+  parts(address: bigint): DmaPart[] {
+    const region = this.#table.find(Number(address));
+    const parts: DmaPart[] = [];
+    if (region === undefined) return parts;
+    for (let done = 0; done < region.size; ) {
+      const piece = region.file?.mapped(region.offset + done);
+      if (piece === undefined) break;
+      const from = region.offset + done - piece.start;
+      const bytes = piece.bytes.subarray(from, from + region.size - done);
+      parts.push({ address: BigInt(region.address + done), bytes, writable: region.writable });
+      done += bytes.length;
+    }
+    return parts;
   }
 
   /** Fills `bytes` from shared memory; false when some of it is not shared, or not to be read. */

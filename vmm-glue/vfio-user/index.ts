@@ -9,6 +9,7 @@ export {
   type DeviceEvents,
   type DisconnectEvent,
   type DmaMapEvent,
+  type DmaPart,
   type InterruptsEvent,
   type ProtocolErrorEvent,
   VfioUserDevice,

@@ -59,11 +59,10 @@ export class Interrupts {
     return vfio.VFIO_IRQ_INFO_EVENTFD | vfio.VFIO_IRQ_INFO_NORESIZE;
   }
 
-  /** Vectors of `index` that the client has given an eventfd. */
-  enabled(index: number): number {
-    let enabled = 0;
-    for (const key of this.#eventfds.keys()) if (key >>> 16 === index) enabled++;
-    return enabled;
+  /** Vectors of `index` that the client has given an eventfd, ascending. */
+  enabled(index: number): number[] {
+    const keys = [...this.#eventfds.keys()].filter((key) => key >>> 16 === index);
+    return keys.map((key) => key & 0xffff).toSorted((left, right) => left - right);
   }
 
   /**

@@ -74,7 +74,9 @@ function dmaMap({ mappings, output, device, closeAll }: CommandContext, message:
   output.begin(view, at, vfio.HEADER_SIZE);
   if (device.isHeard('dma-map')) {
     const by = mappings.reach(request.address);
-    device.announce('dma-map', { mapped: true, address: request.address, size: request.size, by });
+    const { address } = request;
+    const parts = mappings.parts(address);
+    device.announce('dma-map', { mapped: true, address, size: request.size, by, parts });
   }
   return 0;
 }
@@ -96,7 +98,7 @@ function dmaUnmap({ mappings, output, device }: CommandContext, { view, at, size
   out.setBigUint64(reply + 8, address, true);
   out.setBigUint64(reply + 16, length, true);
   if (device.isHeard('dma-map')) {
-    device.announce('dma-map', { mapped: false, address, size: length, by });
+    device.announce('dma-map', { mapped: false, address, size: length, by, parts: [] });
   }
   return 0;
 }
@@ -160,7 +162,8 @@ function deviceSetIrqs({ interrupts, output, device, closeAll }: CommandContext,
   output.begin(view, at, vfio.HEADER_SIZE);
   if (device.isHeard('interrupts')) {
     const index = view.getUint32(body + 8, true);
-    device.announce('interrupts', { index, enabled: interrupts.enabled(index) });
+    const vectors = interrupts.enabled(index);
+    device.announce('interrupts', { index, enabled: vectors.length, vectors });
   }
   return 0;
 }

@@ -83,7 +83,7 @@ const CALLS: Readonly<Record<string, Advice>> = {
     EACCES: TOKEN_MISSING,
     EBUSY:
       'the IOMMU group is open by another process, or a driver of the host owns one of its devices; end that one, and bind every device of the group to vfio-pci or to nothing',
-    EPERM: UNSAFE_INTERRUPTS,
+    EPERM: `a driver of the host, or another iommufd, owns a device of the IOMMU group: bind every device of the group to vfio-pci or to nothing, and to one iommufd; or ${UNSAFE_INTERRUPTS}`,
     ENOTTY:
       'this kernel is built without CONFIG_VFIO_DEVICE_CDEV (Linux 6.6 and later have it); open the device by its group',
     ENODEV: 'the device is going away; bind it to vfio-pci again',
@@ -104,6 +104,15 @@ const CALLS: Readonly<Record<string, Advice>> = {
     EAGAIN: 'the device is busy with another reset; try again',
     EBUSY: 'the device is busy with another reset; try again',
     ETIMEDOUT: 'the device did not come back after the reset; power-cycle it',
+  },
+  VFIO_DEVICE_SET_IRQS: {
+    EINVAL:
+      'the device has no such vector, or its interrupts of another kind are in use; disable those first',
+    ENOTTY: 'the device has no interrupts of that kind',
+    EBADF: 'one of the eventfds is no open descriptor',
+    ENOSPC: 'the host has no interrupt vectors left; use fewer',
+    EBUSY: 'the interrupt line is shared with another driver of the host; use MSI or MSI-X',
+    ENOMEM: 'the host has no memory for the interrupts',
   },
   VFIO_DEVICE_FEATURE: {
     EINVAL: 'the index is another feature in this kernel: DMA_BUF, not PASID',
@@ -137,6 +146,33 @@ const CALLS: Readonly<Record<string, Advice>> = {
   IOMMU_IOAS_ALLOC: {
     ENOMEM: MEMLOCK,
     ENOTTY: 'the descriptor is no iommufd',
+  },
+  IOMMU_IOAS_MAP: {
+    EFAULT: 'the memory is not mapped in this process, or not writable; map it before, and for writing',
+    ENOMEM: MEMLOCK,
+    EEXIST: 'the range is mapped already; unmap it first',
+    EADDRINUSE:
+      'the range is mapped already, or reserved by the host for MSI; move guest memory away from it',
+    EINVAL: 'the range is not aligned to the pages of the host, or reserved by the host, such as that of MSI',
+    ENOENT: 'the address space does not exist',
+    EOVERFLOW: 'the range runs past the end of the address space',
+  },
+  IOMMU_IOAS_UNMAP: {
+    ENOENT: 'nothing is mapped there, or the range ends inside a mapping',
+    EBUSY: 'the range is in use by another object of the host; try again',
+    EOVERFLOW: 'the range runs past the end of the address space',
+  },
+  IOMMU_HWPT_INVALIDATE: {
+    EINVAL: 'the host takes no invalidations of this page table',
+    EOPNOTSUPP: 'the host takes no invalidations of this kind',
+    ENOENT: 'the page table does not exist',
+    ENOTTY: 'this kernel has no nested translation (Linux before 6.8)',
+  },
+  IOMMU_FAULT_QUEUE_ALLOC: {
+    EOPNOTSUPP: 'the kernel forwards no page requests',
+    ENOTTY: 'this kernel forwards no page requests (Linux before 6.11)',
+    ENOMEM: MEMLOCK,
+    EMFILE: 'this process has too many open descriptors; raise the limit (ulimit -n)',
   },
   IOMMU_HWPT_ALLOC: {
     EOPNOTSUPP:

@@ -16,7 +16,32 @@ export interface HardwareInfo {
   readonly execute: boolean;
   readonly privileged: boolean;
   readonly atsNotSupported: boolean;
+  /** What a VT-d unit can do; undefined for other ones, and when the kernel did not say. */
+  readonly vtd: VtdHardware | undefined;
 }
+
+/** Capabilities of a VT-d unit of the host, as far as they matter to a guest's PASIDs. */
+export interface VtdHardware {
+  /** CAP and ECAP, 64 bits in hexadecimal. */
+  readonly capability: string;
+  readonly extendedCapability: string;
+  /** ECAP.NEST: a guest's own first-stage tables can be given to it. */
+  readonly nesting: boolean;
+  /** ECAP.SMTS and ECAP.FSTS: scalable mode, first-stage translation. */
+  readonly scalableMode: boolean;
+  readonly firstStage: boolean;
+  /** ECAP.PSS: bits of PASID that it takes; 0 without ECAP.PASID. */
+  readonly pasidBits: number;
+  /** Erratum 772415: with nesting, read-only mappings of the second stage do not hold. */
+  readonly erratum772415: boolean;
+}
+
+const ECAP_NEST = 1n << 26n;
+const ECAP_PSS_SHIFT = 35n;
+const ECAP_PSS = 0x1fn;
+const ECAP_PASID = 1n << 40n;
+const ECAP_SMTS = 1n << 43n;
+const ECAP_FSTS = 1n << 47n;
 
 const IOMMUS: ReadonlyMap<number, HostIommu> = new Map<number, HostIommu>([
   [0, 'none'],
@@ -45,7 +70,11 @@ export function askHardwareInfo(
     // What an old kernel has as reserved must be 0, and a refused call may have left something.
     info.clear().set('size', size).set('dev_id', deviceId);
     const answer = ask(native, iommufd, uapi.IOMMU_GET_HW_INFO, info);
-    if (answer.ok) return understand(info, size, steps);
+    if (answer.ok) {
+      const understood = understand(info, size, steps);
+      if (understood?.iommu !== 'intel-vtd') return understood;
+      return { ...understood, vtd: askVtd(native, iommufd, deviceId, size, steps) };
+    }
     steps.push(failed(`${call} with ${size} bytes`, answer.errno, ioctlAdvice(call, answer.errno)));
     if (answer.errno !== ERRNO.E2BIG) return undefined;
   }
@@ -93,7 +122,63 @@ function understand(
   if (atsNotSupported) {
     steps.push(note(call, 'the host does not support ATS for the device: ATS and PRI are not to be shown'));
   }
-  return { iommu, width, execute, privileged, atsNotSupported };
+  return { iommu, width, execute, privileged, atsNotSupported, vtd: undefined };
+}
+
+/** Asks again, now that the type of the data is known. */
+function askVtd(
+  native: Native,
+  iommufd: number,
+  deviceId: number,
+  size: number,
+  steps: QueryStep[],
+): VtdHardware | undefined {
+  const call = `${uapi.IOMMU_GET_HW_INFO.name} with data`;
+  const data = new uapi.StructBuffer(uapi.iommuHwInfoVtd);
+  const info = new uapi.StructBuffer(uapi.iommuHwInfo)
+    .set('size', size)
+    .set('dev_id', deviceId)
+    .set('data_len', data.bytes.length)
+    .set('data_uptr', native.address(data.bytes));
+  const answer = ask(native, iommufd, uapi.IOMMU_GET_HW_INFO, info);
+  if (!answer.ok) {
+    steps.push(failed(call, answer.errno, ioctlAdvice(uapi.IOMMU_GET_HW_INFO.name, answer.errno)));
+    return undefined;
+  }
+  if (info.get('data_len') < data.bytes.length) {
+    steps.push(no(call, 'this kernel has other data than was expected: not looked at'));
+    return undefined;
+  }
+  const ecap = data.getBig('ecap_reg');
+  const vtd: VtdHardware = {
+    capability: hexOf(data.getBig('cap_reg')),
+    extendedCapability: hexOf(ecap),
+    nesting: (ecap & ECAP_NEST) !== 0n,
+    scalableMode: (ecap & ECAP_SMTS) !== 0n,
+    firstStage: (ecap & ECAP_FSTS) !== 0n,
+    pasidBits: (ecap & ECAP_PASID) === 0n ? 0 : Number((ecap >> ECAP_PSS_SHIFT) & ECAP_PSS) + 1,
+    erratum772415: (data.get('flags') & uapi.IOMMU_HW_INFO_VTD_ERRATA_772415_SPR17) !== 0,
+  };
+  steps.push(done(call, vtdText(vtd)));
+  return vtd;
+}
+
+function vtdText({ nesting, scalableMode, pasidBits, erratum772415 }: VtdHardware): string {
+  const parts = [
+    scalableMode ? 'scalable mode' : 'no scalable mode',
+    pasidBits === 0 ? 'no PASID' : `${pasidBits} bits of PASID`,
+    nesting
+      ? 'nested translation: the tables of a guest with VT-d can be given to it'
+      : 'no nested translation',
+    ...(nesting && erratum772415
+      ? ['erratum 772415: read-only memory is not safe under nested translation']
+      : []),
+  ];
+  return `VT-d with ${parts.join(', ')}`;
+}
+
+function hexOf(register: bigint): string {
+  return `0x${register.toString(16).padStart(16, '0')}`;
 }
 
 const NO_WIDTH =

@@ -3,7 +3,23 @@
  *
  * @packageDocumentation
  */
-export type { HostIommu } from './hardware-info.ts';
+export { GuestDma } from './guest-dma.ts';
+export type { HostIommu, VtdHardware } from './hardware-info.ts';
+export {
+  type VfioInterruptKind,
+  VfioInterrupts,
+  type VfioInterruptsEvents,
+  type VfioInterruptsOptions,
+  type VfioVectorEvent,
+} from './interrupts.ts';
+export type {
+  MirrorAttachedEvent,
+  MirrorDetachedEvent,
+  MirrorEvents,
+  MirrorFailure,
+} from './mirror/events.ts';
+export { IommufdMirror, type IommufdMirrorOptions } from './mirror/iommufd-mirror.ts';
+export type { MirrorFailureReason } from './mirror/source.ts';
 export type { OpenVfioOptions } from './open.ts';
 export { type PasidQuery, type PasidQueryOptions, queryPasidFeature } from './pasid-query.ts';
 export {

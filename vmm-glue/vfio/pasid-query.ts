@@ -1,9 +1,15 @@
 import { ByteConfigSpace, type PasidFeature } from '../../src/index.ts';
 import { walkCapabilities, walkExtendedCapabilities } from '../../src/pci/capability-chain.ts';
 import { EXT_CAP_PASID } from '../../src/pci/capability-ids.ts';
-import { PASID_CONTROL, PASID_ENABLE } from '../../src/pci/pasid.ts';
+import {
+  PASID_CAPABILITY,
+  PASID_CONTROL,
+  PASID_ENABLE,
+  PASID_MAX_WIDTH,
+  PASID_MAX_WIDTH_SHIFT,
+} from '../../src/pci/pasid.ts';
 import { probeAttach } from './attach-probe.ts';
-import { askHardwareInfo, type HostIommu } from './hardware-info.ts';
+import { askHardwareInfo, type HostIommu, type VtdHardware } from './hardware-info.ts';
 import { note, type QueryStep, skipped } from './query-step.ts';
 import { askUnmergedFeature } from './unmerged-feature.ts';
 import type { VfioDevice } from './vfio-device.ts';
@@ -30,6 +36,8 @@ export interface PasidQuery {
   readonly source: 'iommufd' | 'vfio-feature' | 'none';
   /** The IOMMU of the host; undefined when it did not say. */
   readonly iommu: HostIommu | undefined;
+  /** Capabilities of a VT-d host; undefined for other ones, and when the kernel did not say. */
+  readonly vtd: VtdHardware | undefined;
   /** PASIDs can be attached to page tables of the host; undefined when that was not tried. */
   readonly attach: boolean | undefined;
   /** False: the host said that ATS is not supported, so neither ATS nor PRI is to be shown. */
@@ -54,6 +62,7 @@ export function queryPasidFeature(device: VfioDevice, options: PasidQueryOptions
     return {
       ...unmerged(device, options, steps),
       iommu: undefined,
+      vtd: undefined,
       attach: undefined,
       ats: undefined,
       steps,
@@ -62,15 +71,20 @@ export function queryPasidFeature(device: VfioDevice, options: PasidQueryOptions
   const info = askHardwareInfo(native, iommufd, deviceId, steps);
   const ats = info === undefined ? undefined : !info.atsNotSupported;
   const iommu = info?.iommu;
+  const vtd = info?.vtd;
   if (info === undefined || info.width === 0) {
-    return { ...unmerged(device, options, steps), iommu, attach: undefined, ats, steps };
+    const answer = unmerged(device, options, steps);
+    // Another reason than the device's own is in the IOMMU, or on the path.
+    const enabled = answer.enabled ?? (info === undefined ? undefined : physicalEnable(device, 0, steps));
+    return { ...answer, iommu, vtd, attach: undefined, ats, enabled, steps };
   }
   const { width, execute, privileged } = info;
-  const enabled = physicalEnable(device, steps);
+  const enabled = physicalEnable(device, width, steps);
   return {
     feature: { width, execute, privileged },
     source: 'iommufd',
     iommu,
+    vtd,
     attach: attachWorks({ native, iommufd, fd, deviceId }, width, options, steps),
     ats,
     enabled,
@@ -102,11 +116,14 @@ function unmerged(
   }
   const feature = askUnmergedFeature(device.native, device.fd, steps);
   if (feature === undefined) return { feature, source: 'none', enabled: undefined };
-  return { feature, source: 'vfio-feature', enabled: physicalEnable(device, steps) };
+  return { feature, source: 'vfio-feature', enabled: physicalEnable(device, feature.width, steps) };
 }
 
-/** A width may be reported although PASID Enable is clear: sysfs shows the register, to those who may read it. */
-function physicalEnable(device: VfioDevice, steps: QueryStep[]): boolean | undefined {
+/**
+ * What the physical capability says next to the `reported` width, 0 for none: sysfs shows it to those who may read it.
+ * PASID Enable may be clear although a width is reported.
+ */
+function physicalEnable(device: VfioDevice, reported: number, steps: QueryStep[]): boolean | undefined {
   const { physicalFunction } = device.host;
   if (physicalFunction !== undefined) {
     steps.push(
@@ -121,7 +138,9 @@ function physicalEnable(device: VfioDevice, steps: QueryStep[]): boolean | undef
     steps.push(
       skipped(
         'PASID Control of the hardware',
-        'a reported width does not prove that PASID is on, and only root reads the register in sysfs',
+        reported === 0
+          ? 'only root sees in sysfs whether the device has the capability'
+          : 'a reported width does not prove that PASID is on, and only root reads the register in sysfs',
       ),
     );
     return undefined;
@@ -134,13 +153,21 @@ function physicalEnable(device: VfioDevice, steps: QueryStep[]): boolean | undef
     return undefined;
   }
   const enabled = (space.read(capability.offset + PASID_CONTROL, 2) & PASID_ENABLE) !== 0;
+  const own =
+    (space.read(capability.offset + PASID_CAPABILITY, 2) & PASID_MAX_WIDTH) >>> PASID_MAX_WIDTH_SHIFT;
   steps.push(
-    note(
-      'PASID Control of the hardware',
-      enabled
-        ? 'PASID Enable is set'
-        : 'PASID Enable is clear although a width is reported: the host could not switch PASID on (no ACS or no End-End TLP prefix on the path), or does so later (AMD)',
-    ),
+    note('PASID Control of the hardware', reported === 0 ? notReported(own, enabled) : seen(enabled)),
   );
   return enabled;
+}
+
+function seen(enabled: boolean): string {
+  if (enabled) return 'PASID Enable is set';
+  return 'PASID Enable is clear although a width is reported: the host could not switch PASID on (no ACS or no End-End TLP prefix on the path), or does so later (AMD)';
+}
+
+function notReported(width: number, enabled: boolean): string {
+  const state = `PASID Enable is ${enabled ? 'set' : 'clear'}`;
+  if (width === 0) return `the physical capability has a width of 0 bits: PASID 0 is all there is; ${state}`;
+  return `the physical capability has ${width} bits, and ${state}: it is the IOMMU, its driver or the kernel that has no PASIDs`;
 }

@@ -159,6 +159,11 @@ export class VfioDevice implements AsyncDisposable {
     return this.#fd;
   }
 
+  /** True until it is closed. */
+  get isOpen(): boolean {
+    return this.#fd !== undefined;
+  }
+
   /** @internal The calls of libc. */
   get native(): Native {
     return this.#native;

@@ -133,7 +133,7 @@ bed('vfio-shim', whyNoShim)('openVfioDevice', () => {
     ['cdev', 'VFIO_DEVICE_BIND_IOMMUFD:9', /EBADF \(/],
     ['cdev', 'VFIO_DEVICE_BIND_IOMMUFD:77', /EBADFD \(.*no iommufd/],
     ['cdev', 'VFIO_DEVICE_BIND_IOMMUFD:16', /EBUSY \(the IOMMU group is open by another process/],
-    ['cdev', 'VFIO_DEVICE_BIND_IOMMUFD:1', /EPERM \(.*allow_unsafe_interrupts/],
+    ['cdev', 'VFIO_DEVICE_BIND_IOMMUFD:1', /EPERM \(a driver of the host, .*allow_unsafe_interrupts/],
     ['cdev', 'VFIO_DEVICE_BIND_IOMMUFD:25', /ENOTTY \(.*CONFIG_VFIO_DEVICE_CDEV/],
     ['cdev', 'VFIO_DEVICE_GET_INFO:22', /VFIO_DEVICE_GET_INFO .*EINVAL/],
     ['cdev', 'VFIO_DEVICE_GET_REGION_INFO:22', /region 7 of vfio0/],

@@ -28,6 +28,11 @@ describe('advice', () => {
     ['IOMMU_GET_HW_INFO', ['EINVAL', 'E2BIG', 'EOPNOTSUPP', 'ENOENT', 'EFAULT', 'ENOTTY']],
     ['VFIO_DEVICE_ATTACH_IOMMUFD_PT', ['EINVAL', 'EOPNOTSUPP', 'ENOENT', 'EBUSY', 'ENODEV', 'ENOTTY']],
     ['IOMMU_HWPT_ALLOC', ['EOPNOTSUPP']],
+    ['IOMMU_IOAS_MAP', ['EFAULT', 'ENOMEM', 'EEXIST', 'EADDRINUSE', 'EINVAL', 'ENOENT', 'EOVERFLOW']],
+    ['IOMMU_IOAS_UNMAP', ['ENOENT', 'EBUSY']],
+    ['IOMMU_HWPT_INVALIDATE', ['EINVAL', 'EOPNOTSUPP', 'ENOENT']],
+    ['IOMMU_FAULT_QUEUE_ALLOC', ['EOPNOTSUPP', 'ENOMEM']],
+    ['VFIO_DEVICE_SET_IRQS', ['EINVAL', 'ENOTTY', 'EBADF']],
   ])('covers %s', (call, names) => {
     const covered = allAdvice()
       .filter(([name]) => name === call)

@@ -4,8 +4,12 @@
 //
 // The environment says what kernel this is:
 //   VPCI_SHIM_LOG           file that gets a line for each call
-//   VPCI_SHIM_FAIL          NAME:ERRNO,... calls that fail; "open vfio0:16" for files; ATTACH_PASID for that flag
-//   VPCI_SHIM_WIDTH, _CAPS, _TYPE   what IOMMU_GET_HW_INFO says
+//   VPCI_SHIM_FAIL          NAME:ERRNO,... calls that fail; "open vfio0:16" for files; ATTACH_PASID and DETACH_PASID for those
+//                           flags, ATTACH_RID without
+//   VPCI_SHIM_WIDTH, _CAPS, _TYPE, _CAP, _ECAP   what IOMMU_GET_HW_INFO says
+//   VPCI_SHIM_DATA_LEN      bytes of its data that this kernel knows
+//   VPCI_SHIM_VECTORS       interrupt vectors that the host has left
+//   VPCI_SHIM_DYNAMIC       set: MSI-X vectors can be added one by one
 //   VPCI_SHIM_HW_INFO_SIZE  bytes of the struct that this kernel knows, 40 or 32
 //   VPCI_SHIM_STRICT_SIZE   set: a longer struct is E2BIG even when its rest is zero, and gets dirt
 //   VPCI_SHIM_FEATURE       "WIDTH,CAPS" of the unmerged feature; "fd": a descriptor; else ENOTTY
@@ -27,6 +31,9 @@
 #if __has_include(<linux/iommufd.h>)
 #include <linux/iommufd.h>
 #endif
+#include "shim-common.h"
+#include "shim-interrupts.h"
+#include "shim-iommufd.h"
 
 // What older headers lack, from those of Linux 7.3.
 #ifndef VFIO_DEVICE_BIND_IOMMUFD
@@ -37,6 +44,8 @@
 #ifndef IOMMU_DESTROY
 #define IOMMU_DESTROY 0x3b80
 #define IOMMU_IOAS_ALLOC 0x3b81
+#define IOMMU_IOAS_MAP 0x3b85
+#define IOMMU_IOAS_UNMAP 0x3b86
 #endif
 #ifndef IOMMU_HWPT_ALLOC
 #define IOMMU_HWPT_ALLOC 0x3b89
@@ -44,28 +53,22 @@
 #ifndef IOMMU_GET_HW_INFO
 #define IOMMU_GET_HW_INFO 0x3b8a
 #endif
+#ifndef IOMMU_HWPT_INVALIDATE
+#define IOMMU_HWPT_INVALIDATE 0x3b8d
+#endif
+#ifndef IOMMU_FAULT_QUEUE_ALLOC
+#define IOMMU_FAULT_QUEUE_ALLOC 0x3b8e
+#endif
 
 struct bind { uint32_t argsz, flags; int32_t iommufd; uint32_t out_devid; uint64_t token; };
-struct attach { uint32_t argsz, flags, pt_id, pasid; };
-struct detach { uint32_t argsz, flags, pasid; };
 struct hw_info { uint32_t size, flags, dev_id, data_len; uint64_t data; uint32_t type; uint8_t width, rsvd[3]; uint64_t caps; };
-struct destroy { uint32_t size, id; };
-struct ioas { uint32_t size, flags, id; };
-struct hwpt { uint32_t size, flags, dev_id, pt_id, out_id, rsvd, type, len; uint64_t data; uint32_t fault, rsvd2; };
-_Static_assert(sizeof(struct hw_info) == 40 && sizeof(struct hwpt) == 48, "layouts");
+struct hw_info_vtd { uint32_t flags, rsvd; uint64_t cap, ecap; };
+_Static_assert(sizeof(struct hw_info) == 40 && sizeof(struct hw_info_vtd) == 24, "layouts");
 
 enum kind { NONE, DEVICE, IOMMUFD, CONTAINER, GROUP };
-enum { DEVICE_ID = 7, IOAS_ID = 21, HWPT_ID = 22, REGION_SHIFT = 40 };
+enum { REGION_SHIFT = 40 };
 
-static int bound, hwpt_there, rid_attached, group_set, iommu_set;
-static uint32_t attached_pasid;
-
-static const char *option(const char *name) { return getenv(name); }
-
-static unsigned long number(const char *name, unsigned long otherwise) {
-  const char *text = option(name);
-  return text != NULL ? strtoul(text, NULL, 0) : otherwise;
-}
+static int bound, group_set, iommu_set;
 
 static void say(const char *what, const char *outcome) {
   const char *path = option("VPCI_SHIM_LOG");
@@ -73,28 +76,6 @@ static void say(const char *what, const char *outcome) {
   if (log == NULL) return;
   fprintf(log, "%s %s\n", what, outcome);
   fclose(log);
-}
-
-#define NEVER(condition, text) \
-  do { \
-    if (condition) { fprintf(stderr, "shim: %s\n", text); _exit(99); } \
-  } while (0)
-
-static int fail(int error) {
-  errno = error;
-  return -1;
-}
-
-// The errno that VPCI_SHIM_FAIL names for a call, or 0.
-static int failing(const char *name) {
-  const char *at = option("VPCI_SHIM_FAIL");
-  size_t length = strlen(name);
-  while (at != NULL && *at != 0) {
-    if (strncmp(at, name, length) == 0 && at[length] == ':') return atoi(at + length + 1);
-    at = strchr(at, ',');
-    if (at != NULL) at++;
-  }
-  return 0;
 }
 
 static enum kind kind_of_path(const char *path) {
@@ -161,12 +142,24 @@ ssize_t pread(int fd, void *bytes, size_t size, off_t offset) {
   return at < 0 ? fail(EFAULT) : real(fd, bytes, size, at);
 }
 
+// Doorbells of the device, near the end of BAR 0: it stores its name at an IOVA of the low 32 bits, or interrupts.
+enum { DOORBELL_DMA = 0x3ff0, DOORBELL_INTERRUPT = 0x3ff4 };
+
+static void doorbell(off_t inside, const void *bytes, size_t size) {
+  uint32_t value;
+  if (size != sizeof value || (inside != DOORBELL_DMA && inside != DOORBELL_INTERRUPT)) return;
+  memcpy(&value, bytes, sizeof value);
+  if (inside == DOORBELL_INTERRUPT) vpci_shim_interrupt(value >> 16, value & 0xffff);
+  else store_by_rid(value, "igb!", 4);
+}
+
 ssize_t pwrite(int fd, const void *bytes, size_t size, off_t offset) {
   static ssize_t (*real)(int, const void *, size_t, off_t);
   if (real == NULL) real = (ssize_t(*)(int, const void *, size_t, off_t))dlsym(RTLD_NEXT, "pwrite");
   char path[4096];
   if (kind_of(fd, path) != DEVICE) return real(fd, bytes, size, offset);
   off_t at = place(offset, size, number("VPCI_SHIM_CONFIG_SIZE", 4096));
+  if (offset >> REGION_SHIFT == 0) doorbell(offset, bytes, size);
   return at < 0 ? fail(EFAULT) : real(fd, bytes, size, at);
 }
 
@@ -208,42 +201,13 @@ static int feature(struct vfio_device_feature *feature) {
   return 0;
 }
 
-static int attach(struct attach *attach) {
-  NEVER(attach->argsz < ((attach->flags & 1) != 0 ? 16u : 12u), "attach with a short struct");
-  if (attach->flags > 1) return fail(EINVAL);
-  if (attach->pt_id != HWPT_ID || !hwpt_there) return fail(ENOENT);
-  if ((attach->flags & 1) == 0) {
-    rid_attached = 1;
-    return 0;
-  }
-  NEVER(attach->pasid == 0, "PASID 0 is sent as a PASID");
-  NEVER(!rid_attached, "a PASID is attached before the requester ID");
-  int error = failing("ATTACH_PASID");
-  if (error != 0) return fail(error);
-  if (attach->pasid >= 1ul << number("VPCI_SHIM_WIDTH", 0)) return fail(EINVAL);
-  attached_pasid = attach->pasid;
-  return 0;
-}
-
-static int detach(struct detach *detach) {
-  NEVER(detach->argsz < ((detach->flags & 1) != 0 ? 12u : 8u), "detach with a short struct");
-  if (detach->flags > 1) return fail(EINVAL);
-  if ((detach->flags & 1) != 0) {
-    NEVER(detach->pasid != attached_pasid, "another PASID is detached than was attached");
-    attached_pasid = 0;
-    return 0;
-  }
-  NEVER(attached_pasid != 0, "the requester ID is detached before the PASID");
-  rid_attached = 0;
-  return 0;
-}
-
 static int hw_info(struct hw_info *info) {
   uint32_t kernel = (uint32_t)number("VPCI_SHIM_HW_INFO_SIZE", 40);
   if (info->size < 32) return fail(EINVAL);
   NEVER(info->size > 40, "IOMMU_GET_HW_INFO with more bytes than there are");
   const uint8_t *bytes = (const uint8_t *)info;
-  for (uint32_t i = 12; i < info->size; i++) NEVER(bytes[i] != 0, "iommu_hw_info is not zeroed");
+  for (uint32_t i = 24; i < info->size; i++) NEVER(bytes[i] != 0, "iommu_hw_info is not zeroed");
+  NEVER((info->data_len == 0) != (info->data == 0), "iommu_hw_info with half of its data");
   NEVER(info->flags != 0, "IOMMU_GET_HW_INFO with flags");
   if (option("VPCI_SHIM_STRICT_SIZE") != NULL && info->size > kernel) {
     memset((uint8_t *)info + 4, 0xa5, info->size - 4);
@@ -252,7 +216,14 @@ static int hw_info(struct hw_info *info) {
   if (info->dev_id != DEVICE_ID) return fail(ENOENT);
   uint32_t size = info->size < kernel ? info->size : kernel;
   info->type = (uint32_t)number("VPCI_SHIM_TYPE", 1);
-  info->data_len = 24;
+  if (info->data != 0) {
+    int error = failing("IOMMU_GET_HW_INFO data");
+    if (error != 0) return fail(error);
+    NEVER(info->type != 1 || info->data_len != sizeof(struct hw_info_vtd), "data of another type");
+    struct hw_info_vtd vtd = {number("VPCI_SHIM_ERRATUM", 0) != 0, 0, number("VPCI_SHIM_CAP", 0), number("VPCI_SHIM_ECAP", 0x899804000000)};
+    memcpy((void *)(uintptr_t)info->data, &vtd, sizeof vtd);
+  }
+  info->data_len = (uint32_t)number("VPCI_SHIM_DATA_LEN", sizeof(struct hw_info_vtd));
   info->width = (uint8_t)number("VPCI_SHIM_WIDTH", 0);
   if (size >= 40) info->caps = number("VPCI_SHIM_CAPS", 0);
   return 0;
@@ -271,8 +242,9 @@ static int region_info(struct vfio_region_info *info) {
 static int irq_info(struct vfio_irq_info *info) {
   NEVER(info->argsz != sizeof *info, "vfio_irq_info with another argsz");
   if (info->index >= VFIO_PCI_NUM_IRQS || info->index == VFIO_PCI_ERR_IRQ_INDEX) return fail(EINVAL);
-  info->flags = VFIO_IRQ_INFO_EVENTFD | (info->index == 0 ? VFIO_IRQ_INFO_MASKABLE | VFIO_IRQ_INFO_AUTOMASKED : VFIO_IRQ_INFO_NORESIZE);
-  info->count = info->index == VFIO_PCI_MSIX_IRQ_INDEX ? 33 : 1;
+  info->flags = VFIO_IRQ_INFO_EVENTFD | (info->index == 0 ? VFIO_IRQ_INFO_MASKABLE | VFIO_IRQ_INFO_AUTOMASKED : 0);
+  if (!resizes(info->index)) info->flags |= VFIO_IRQ_INFO_NORESIZE;
+  info->count = vectors_of(info->index);
   return 0;
 }
 
@@ -306,6 +278,7 @@ static int of_device(unsigned long request, void *argument) {
   }
   case VFIO_DEVICE_GET_REGION_INFO: return region_info(argument);
   case VFIO_DEVICE_GET_IRQ_INFO: return irq_info(argument);
+  case VFIO_DEVICE_SET_IRQS: return set_irqs(argument);
   case VFIO_DEVICE_RESET: return option("VPCI_SHIM_NO_RESET") == NULL ? 0 : fail(EINVAL);
   case VFIO_DEVICE_FEATURE: return feature(argument);
   case VFIO_DEVICE_ATTACH_IOMMUFD_PT: return attach(argument);
@@ -317,32 +290,13 @@ static int of_device(unsigned long request, void *argument) {
 static int of_iommufd(unsigned long request, void *argument) {
   switch (request) {
   case IOMMU_GET_HW_INFO: return hw_info(argument);
-  case IOMMU_IOAS_ALLOC: {
-    struct ioas *ioas = argument;
-    NEVER(ioas->size != sizeof *ioas || ioas->flags != 0, "iommu_ioas_alloc");
-    ioas->id = IOAS_ID;
-    return 0;
-  }
-  case IOMMU_HWPT_ALLOC: {
-    struct hwpt *hwpt = argument;
-    NEVER(hwpt->size != sizeof *hwpt || hwpt->flags != 8, "iommu_hwpt_alloc without IOMMU_HWPT_ALLOC_PASID");
-    NEVER(hwpt->rsvd != 0 || hwpt->rsvd2 != 0 || hwpt->len != 0 || hwpt->data != 0, "iommu_hwpt_alloc is not zeroed");
-    if (hwpt->dev_id != DEVICE_ID || hwpt->pt_id != IOAS_ID) return fail(ENOENT);
-    hwpt->out_id = HWPT_ID;
-    hwpt_there = 1;
-    return 0;
-  }
-  case IOMMU_DESTROY: {
-    struct destroy *destroy = argument;
-    NEVER(destroy->size != sizeof *destroy, "iommu_destroy");
-    if (destroy->id == HWPT_ID) {
-      NEVER(rid_attached, "a page table is destroyed while it is attached");
-      hwpt_there = 0;
-    } else {
-      NEVER(destroy->id != IOAS_ID || hwpt_there, "an address space is destroyed while a page table uses it");
-    }
-    return 0;
-  }
+  case IOMMU_IOAS_ALLOC: return ioas_alloc(argument);
+  case IOMMU_IOAS_MAP: return ioas_map(argument);
+  case IOMMU_IOAS_UNMAP: return ioas_unmap(argument);
+  case IOMMU_HWPT_ALLOC: return hwpt_alloc(argument);
+  case IOMMU_HWPT_INVALIDATE: return hwpt_invalidate(argument);
+  case IOMMU_FAULT_QUEUE_ALLOC: return fault_queue_alloc(argument);
+  case IOMMU_DESTROY: return destroy_object(argument);
   default: return fail(ENOTTY);
   }
 }
@@ -389,6 +343,7 @@ static const char *name_of(unsigned long request) {
   case VFIO_DEVICE_GET_INFO: return "VFIO_DEVICE_GET_INFO";
   case VFIO_DEVICE_GET_REGION_INFO: return "VFIO_DEVICE_GET_REGION_INFO";
   case VFIO_DEVICE_GET_IRQ_INFO: return "VFIO_DEVICE_GET_IRQ_INFO";
+  case VFIO_DEVICE_SET_IRQS: return "VFIO_DEVICE_SET_IRQS";
   case VFIO_DEVICE_RESET: return "VFIO_DEVICE_RESET";
   case VFIO_DEVICE_FEATURE: return "VFIO_DEVICE_FEATURE";
   case VFIO_DEVICE_BIND_IOMMUFD: return "VFIO_DEVICE_BIND_IOMMUFD";
@@ -396,7 +351,11 @@ static const char *name_of(unsigned long request) {
   case VFIO_DEVICE_DETACH_IOMMUFD_PT: return "VFIO_DEVICE_DETACH_IOMMUFD_PT";
   case IOMMU_DESTROY: return "IOMMU_DESTROY";
   case IOMMU_IOAS_ALLOC: return "IOMMU_IOAS_ALLOC";
+  case IOMMU_IOAS_MAP: return "IOMMU_IOAS_MAP";
+  case IOMMU_IOAS_UNMAP: return "IOMMU_IOAS_UNMAP";
   case IOMMU_HWPT_ALLOC: return "IOMMU_HWPT_ALLOC";
+  case IOMMU_HWPT_INVALIDATE: return "IOMMU_HWPT_INVALIDATE";
+  case IOMMU_FAULT_QUEUE_ALLOC: return "IOMMU_FAULT_QUEUE_ALLOC";
   case IOMMU_GET_HW_INFO: return "IOMMU_GET_HW_INFO";
   default: return "?";
   }

@@ -58,6 +58,7 @@ bed('vfio-shim', whyNoShim)('the host feature query', () => {
       'open iommu ok',
       'VFIO_DEVICE_BIND_IOMMUFD ok',
       'IOMMU_GET_HW_INFO ok',
+      'IOMMU_GET_HW_INFO ok',
       'IOMMU_IOAS_ALLOC ok',
       'IOMMU_HWPT_ALLOC ok',
       'VFIO_DEVICE_ATTACH_IOMMUFD_PT ok',
@@ -179,6 +180,18 @@ bed('vfio-shim', whyNoShim)('the host feature query', () => {
     expect(texts(answer)).toContain(words);
   });
 
+  it.each([
+    ['the physical capability has 16 bits, and PASID Enable is clear', rawConfig(false), false],
+    ['the physical capability has 16 bits, and PASID Enable is set', rawConfig(true), true],
+    ['the physical capability has a width of 0 bits', rawConfig(true, 0), true],
+    ['sysfs shows no PASID capability', new Uint8Array(0x1000), undefined],
+  ])('looks in sysfs for the reason why there is none: %s', (words, raw, enabled) => {
+    const { query: answer } = query({ WIDTH: '0' }, '{}', hostTree({ raw }));
+    expect(answer.feature).toBeUndefined();
+    expect(answer.enabled).toBe(enabled);
+    expect(texts(answer)).toContain(words);
+  });
+
   it('does not guess at PASID Enable without root', () => {
     const { query: answer } = query(
       { WIDTH: '16' },
@@ -253,5 +266,52 @@ bed('vfio-shim', whyNoShim)('the host feature query', () => {
       expect(result).toMatchObject({ leaked: 0, query: { source: 'none' } });
       expect(JSON.stringify(result)).toContain('returned a descriptor');
     });
+  });
+});
+
+bed('vfio-shim', whyNoShim)('the capabilities of a VT-d host', () => {
+  const ask = (kernel: Kernel): unknown =>
+    onHost(
+      hostTree(),
+      { WIDTH: '16', ...kernel },
+      `const device = await vfio.openVfioDevice('1:0.0', { root });
+       const { vtd, steps } = vfio.queryPasidFeature(device, { probeAttach: false });
+       return { vtd, step: steps.find(({ call }) => call === 'IOMMU_GET_HW_INFO with data') };`,
+    ).result;
+
+  it('are asked with a second call, once the type is known', () => {
+    expect(ask({ CAP: '0x19ed008c40780c66' })).toMatchObject({
+      vtd: {
+        capability: '0x19ed008c40780c66',
+        extendedCapability: '0x0000899804000000',
+        nesting: true,
+        scalableMode: true,
+        firstStage: true,
+        pasidBits: 20,
+        erratum772415: false,
+      },
+      step: { outcome: 'done', text: expect.stringContaining('20 bits of PASID, nested translation') },
+    });
+    expect(ask({ ECAP: '0', ERRATUM: '1', HW_INFO_SIZE: '32' })).toMatchObject({
+      vtd: { nesting: false, scalableMode: false, pasidBits: 0, erratum772415: true },
+      step: { text: expect.stringMatching(/no nested translation$/) },
+    });
+    expect(ask({ ECAP: '0x4000000', ERRATUM: '1' })).toMatchObject({
+      vtd: { nesting: true, erratum772415: true },
+      step: { text: expect.stringMatching(/nested translation: .*, erratum 772415: read-only memory/) },
+    });
+  });
+
+  it.each([
+    [{ DATA_LEN: '16' }, 'other data than was expected'],
+    [{ FAIL: 'IOMMU_GET_HW_INFO data:14' }, 'could not reach the struct'],
+  ])('stay unknown, and the query goes on: %o', (kernel, words) => {
+    expect(ask(kernel)).toMatchObject({ step: { outcome: 'no', text: expect.stringContaining(words) } });
+    expect(ask(kernel)).not.toHaveProperty('vtd');
+  });
+
+  it('are not asked of another IOMMU', () => {
+    const answer = ask({ TYPE: '4' });
+    expect(answer).toEqual({});
   });
 });

@@ -1,5 +1,5 @@
 // A made-up host: a tree with /sys and /dev, and a process in which kernel-shim.c stands for the kernel.
-import { spawnSync } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import {
   existsSync,
   mkdirSync,
@@ -42,10 +42,10 @@ export function whyNoShim(): string | undefined {
 /** Where the physical PASID capability is that vfio-pci hides. */
 export const HIDDEN_PASID = 0xf00;
 
-/** The configuration space of a device with a PASID capability (16 bits, execute), as sysfs shows it. */
-export function rawConfig(enable: boolean): Uint8Array {
+/** The configuration space of a device with a PASID capability (execute), as sysfs shows it. */
+export function rawConfig(enable: boolean, width = 16): Uint8Array {
   const bytes = Uint8Array.from(igb());
-  bytes.set([0x1b, 0, 1, 0, 0x02, 0x10, enable ? 3 : 0, 0], HIDDEN_PASID);
+  bytes.set([0x1b, 0, 1, 0, 0x02, width, enable ? 3 : 0, 0], HIDDEN_PASID);
   // The last one of the chain: the SR-IOV capability at 0x160.
   new DataView(bytes.buffer).setUint16(0x162, (HIDDEN_PASID << 4) | 1, true);
   return bytes;
@@ -123,11 +123,36 @@ export function runOnHost(args: readonly string[], kernel: Kernel, input = ''): 
     cwd: repo,
     encoding: 'utf8',
     input,
-    timeout: 15_000,
+    timeout: 50_000,
     env: { ...process.env, ...shim, LD_PRELOAD: library, VPCI_SHIM_LOG: log, NO_COLOR: '1' },
   });
   const calls = readFileSync(log, 'utf8').trimEnd().split('\n');
   return { code: status, out: stdout, err: stderr, calls };
+}
+
+/** Starts node with `args` on the made-up host; `calls` gives what the kernel got by now. */
+export function startOnHost(
+  args: readonly string[],
+  kernel: Kernel,
+): { readonly child: ChildProcess; readonly calls: () => readonly string[] } {
+  trees += 1;
+  const log = join(scratch, `calls-${trees}`);
+  writeFileSync(log, '');
+  const shim = Object.fromEntries(
+    Object.entries(kernel).map(([name, value]) => [`VPCI_SHIM_${name}`, value]),
+  );
+  const child = spawn(process.execPath, [...args], {
+    cwd: repo,
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, ...shim, LD_PRELOAD: library, VPCI_SHIM_LOG: log, NO_COLOR: '1' },
+  });
+  return { child, calls: () => readFileSync(log, 'utf8').trimEnd().split('\n') };
+}
+
+/** A path for a socket that is not there yet. */
+export function socketPath(): string {
+  trees += 1;
+  return join(scratch, `socket-${trees}`);
 }
 
 /** Runs a script with `root` and all of `vpci/vfio` in scope, and gives what it returns, or `{ error }`. */

@@ -60,6 +60,17 @@ export class StructBuffer<F extends string> {
     return this;
   }
 
+  /** Stores 64 bits in the field of that size. */
+  setBig(field: F, value: bigint): this {
+    this.#view.setBigUint64(this.layout.fields[field][0], value, true);
+    return this;
+  }
+
+  /** The field of 64 bits. */
+  getBig(field: F): bigint {
+    return this.#view.getBigUint64(this.layout.fields[field][0], true);
+  }
+
   /** All bytes 0, as before the first use. */
   clear(): this {
     this.bytes.fill(0);

@@ -21,6 +21,7 @@ export const VFIO_DEVICE_GET_REGION_INFO: Ioctl = {
   request: 0x3b6c,
 };
 export const VFIO_DEVICE_GET_IRQ_INFO: Ioctl = { name: 'VFIO_DEVICE_GET_IRQ_INFO', header, request: 0x3b6d };
+export const VFIO_DEVICE_SET_IRQS: Ioctl = { name: 'VFIO_DEVICE_SET_IRQS', header, request: 0x3b6e };
 export const VFIO_DEVICE_RESET: Ioctl = { name: 'VFIO_DEVICE_RESET', header, request: 0x3b6f };
 export const VFIO_DEVICE_FEATURE: Ioctl = { name: 'VFIO_DEVICE_FEATURE', header, request: 0x3b75 };
 export const VFIO_DEVICE_BIND_IOMMUFD: Ioctl = { name: 'VFIO_DEVICE_BIND_IOMMUFD', header, request: 0x3b76 };
@@ -48,6 +49,14 @@ export const VFIO_IRQ_INFO_EVENTFD = 0x1;
 export const VFIO_IRQ_INFO_MASKABLE = 0x2;
 export const VFIO_IRQ_INFO_AUTOMASKED = 0x4;
 export const VFIO_IRQ_INFO_NORESIZE = 0x8;
+export const VFIO_IRQ_SET_DATA_NONE = 0x1;
+export const VFIO_IRQ_SET_DATA_EVENTFD = 0x4;
+export const VFIO_IRQ_SET_ACTION_MASK = 0x8;
+export const VFIO_IRQ_SET_ACTION_UNMASK = 0x10;
+export const VFIO_IRQ_SET_ACTION_TRIGGER = 0x20;
+export const VFIO_PCI_INTX_IRQ_INDEX = 0;
+export const VFIO_PCI_MSI_IRQ_INDEX = 1;
+export const VFIO_PCI_MSIX_IRQ_INDEX = 2;
 export const VFIO_PCI_BAR0_REGION_INDEX = 0;
 export const VFIO_PCI_ROM_REGION_INDEX = 6;
 export const VFIO_PCI_CONFIG_REGION_INDEX = 7;
@@ -94,6 +103,14 @@ export const vfioIrqInfo: StructLayout<'argsz' | 'flags' | 'index' | 'count'> = 
   fields: { argsz: [0, 4], flags: [4, 4], index: [8, 4], count: [12, 4] },
 });
 
+/** What is before the data of `VFIO_DEVICE_SET_IRQS`: with eventfds, 32 bits signed each. */
+export const vfioIrqSet: StructLayout<'argsz' | 'flags' | 'index' | 'start' | 'count'> = defineStruct({
+  name: 'vfio_irq_set',
+  header,
+  size: 20,
+  fields: { argsz: [0, 4], flags: [4, 4], index: [8, 4], start: [12, 4], count: [16, 4] },
+});
+
 /** The header of a feature; its data follows. */
 export const vfioDeviceFeature: StructLayout<'argsz' | 'flags'> = defineStruct({
   name: 'vfio_device_feature',
@@ -136,6 +153,7 @@ export const VFIO_IOCTLS: readonly Ioctl[] = [
   VFIO_DEVICE_GET_INFO,
   VFIO_DEVICE_GET_REGION_INFO,
   VFIO_DEVICE_GET_IRQ_INFO,
+  VFIO_DEVICE_SET_IRQS,
   VFIO_DEVICE_RESET,
   VFIO_DEVICE_FEATURE,
   VFIO_DEVICE_BIND_IOMMUFD,
@@ -149,6 +167,7 @@ export const VFIO_STRUCTS: readonly StructLayout[] = [
   vfioDeviceInfo,
   vfioRegionInfo,
   vfioIrqInfo,
+  vfioIrqSet,
   vfioDeviceFeature,
   vfioDeviceBindIommufd,
   vfioDeviceAttachIommufdPt,

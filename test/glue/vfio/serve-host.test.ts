@@ -1,0 +1,158 @@
+// vpci view --host and vpci serve --host: a real device, as the shim has it, to a guest and to a vfio-user client.
+import { once } from 'node:events';
+import { closeSync, ftruncateSync, readSync } from 'node:fs';
+import { createInterface } from 'node:readline';
+import { afterAll, expect, it } from 'vitest';
+import {
+  EFD_CLOEXEC,
+  EFD_NONBLOCK,
+  F_ADD_SEALS,
+  F_SEAL_SHRINK,
+  loadNative,
+  MFD_ALLOW_SEALING,
+  MFD_CLOEXEC,
+} from '../../../vmm-glue/linux/index.ts';
+import { bed } from '../../support/beds.ts';
+import {
+  bytesOf,
+  dmaMapBody,
+  dmaUnmapBody,
+  irqSetBody,
+  VfioUserClient,
+} from '../../support/vfio-user-client.ts';
+import {
+  HIDDEN_PASID,
+  hostTree,
+  type Kernel,
+  type Ran,
+  rawConfig,
+  removeScratch,
+  runOnHost,
+  socketPath,
+  startOnHost,
+  whyNoShim,
+} from './shim.ts';
+
+afterAll(removeScratch);
+
+const MAIN = 'dist/vmm-glue/cli/main.js';
+const WIDTH = { WIDTH: '16', CAPS: '6' };
+/** DMA_MAP, DMA_UNMAP, SET_IRQS and RESET of vfio-user. */
+const [DMA_MAP, DMA_UNMAP, SET_IRQS, RESET] = [2, 3, 8, 13] as const;
+const EVENTFD_TRIGGER = 0x24;
+const MSI_X = 2;
+/** Doorbells of the shim's device. */
+const DOORBELL_DMA = 0x3ff0;
+const DOORBELL_INTERRUPT = 0x3ff4;
+
+bed('vfio-shim', whyNoShim)('vpci view --host', () => {
+  const view = (args: readonly string[], kernel: Kernel = WIDTH): Ran =>
+    runOnHost([MAIN, 'view', ...args], kernel);
+
+  it('prints what a guest sees of the device, with the PASID that the host reported', () => {
+    const root = hostTree({ raw: rawConfig(true) });
+    const { code, out } = view(['--host', '1:0.0', '--root', root]);
+    expect(code).toBe(0);
+    expect(out).toMatch(/^0000:01:00\.0 bound to vfio-pci\n00: 86 80 c9 10/);
+    const json = JSON.parse(view(['--host', '1:0.0', '--json', '--root', root]).out) as {
+      functions: { pasid: { width: number; offset: number }; config: string }[];
+    };
+    const [fn] = json.functions;
+    expect(fn?.pasid).toMatchObject({ width: 16 });
+    const config = Buffer.from(fn?.config ?? '', 'hex');
+    expect(config).toHaveLength(4096);
+    expect(config.readUInt32LE(fn?.pasid.offset ?? 0) & 0xfffff).toBe(0x1001b);
+    // Unless it was put there, nothing is where the hidden one is.
+    if (fn?.pasid.offset !== HIDDEN_PASID) expect(config.readUInt32LE(HIDDEN_PASID)).toBe(0);
+  });
+
+  it('takes the options of a view', () => {
+    const root = hostTree();
+    const { code, out } = view(['--host', '1:0.0', '--pasid-width', '8', '--json', '--root', root]);
+    expect(code).toBe(0);
+    expect(out).toContain('"width": 8');
+  });
+
+  it.each([
+    [['--host', '1:0.0', 'dump.txt'], 2, 'give a dump or a device'],
+    [['--host', 'gpu'], 2, 'is no PCI address'],
+    [['--host', '1:0.0', '--function', '1:0.0'], 2, '--host names one device'],
+    [['--host', '1:0.0', '--via', 'sea'], 2, '--via is "sea"'],
+    [['--host', '2:0.0'], 1, 'has no PCI device 0000:02:00.0'],
+  ])('refuses %s', (args, code, words) => {
+    const ran = view([...args, '--root', hostTree()]);
+    expect([ran.code, ran.out]).toEqual([code, '']);
+    expect(ran.err).toContain(words);
+  });
+});
+
+bed('vfio-shim', whyNoShim)('vpci serve --host', () => {
+  it('serves the device: its registers, the client memory by DMA, interrupts, reset', async () => {
+    const native = await loadNative();
+    const socket = socketPath();
+    const args = ['serve', '--host', '1:0.0', '--root', hostTree(), '--socket', socket, '--json'];
+    const { child, calls } = startOnHost([MAIN, ...args], WIDTH);
+    if (child.stdout === null) throw new Error('no output');
+    const lines = createInterface({ input: child.stdout });
+    const [first] = (await once(lines, 'line')) as [string];
+    expect(JSON.parse(first)).toMatchObject({ event: 'serving', bdf: '01:00.0', pasid: { width: 16 } });
+    const client = await VfioUserClient.open(socket);
+    expect(await client.readConfig(0, 4)).toBe(0x10c98086);
+
+    await client.writeRegion(0, 0x100, bytesOf(0x12345678, 4));
+    expect((await client.readRegion(0, 0x100, 4)).body.subarray(16)).toEqual(bytesOf(0x12345678, 4));
+
+    const memory = native.memfdCreate('guest', MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    ftruncateSync(memory, 0x4000);
+    native.fcntl(memory, F_ADD_SEALS, F_SEAL_SHRINK);
+    const stored = (): string => {
+      const bytes = Buffer.alloc(4);
+      readSync(memory, bytes, 0, 4, 0x1010);
+      return bytes.toString('latin1');
+    };
+    expect((await client.request(DMA_MAP, dmaMapBody(3, 0x1000, 0x10000, 0x2000), [memory])).errno).toBe(0);
+    await client.writeRegion(0, DOORBELL_DMA, bytesOf(0x10010, 4));
+    expect(stored()).toBe('igb!');
+
+    const eventfd = native.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    const signalled = async (): Promise<number> => {
+      const count = new BigUint64Array(1);
+      for (let tries = 0; tries < 100; tries++) {
+        try {
+          readSync(eventfd, new Uint8Array(count.buffer));
+          return Number(count[0]);
+        } catch {
+          await new Promise((resolve) => setTimeout(resolve, 10));
+        }
+      }
+      return 0;
+    };
+    expect((await client.request(SET_IRQS, irqSetBody(EVENTFD_TRIGGER, MSI_X, 3, 1), [eventfd])).errno).toBe(
+      0,
+    );
+    await client.writeRegion(0, DOORBELL_INTERRUPT, bytesOf((MSI_X << 16) | 3, 4));
+    expect(await signalled()).toBe(1);
+
+    expect((await client.request(RESET)).errno).toBe(0);
+    expect(calls()).toContain('VFIO_DEVICE_RESET ok');
+    expect((await client.request(DMA_UNMAP, dmaUnmapBody(0x10000, 0x2000))).errno).toBe(0);
+    expect(calls().at(-1)).toBe('IOMMU_IOAS_UNMAP ok');
+    client.close();
+    closeSync(memory);
+    closeSync(eventfd);
+    child.kill('SIGINT');
+    const [code] = (await once(child, 'exit')) as [number];
+    expect(code).toBe(0);
+    expect(calls().filter((call) => call.startsWith('IOMMU_DESTROY'))).toEqual([
+      'IOMMU_DESTROY ok',
+      'IOMMU_DESTROY ok',
+    ]);
+    expect(calls().slice(-2)).toEqual(['close device ok', 'close iommufd ok']);
+  }, 30_000);
+
+  it('wants one thing to serve', () => {
+    const ran = runOnHost([MAIN, 'serve', '--host', '1:0.0', '--demo', '--socket', socketPath()], {});
+    expect(ran.code).toBe(2);
+    expect(ran.err).toContain('--demo, --dump DUMP or --host BDF');
+  });
+});
