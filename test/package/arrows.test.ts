@@ -26,7 +26,8 @@ const glue: Record<string, readonly string[]> = {
   kvm: ['linux'],
   v86: [],
   'vfio-user': ['linux'],
-  cli: ['linux', 'vfio', 'kvm', 'v86', 'vfio-user'],
+  'linux-guest': ['vfio-user'],
+  cli: ['linux', 'vfio', 'kvm', 'v86', 'vfio-user', 'linux-guest'],
 };
 
 interface Import {

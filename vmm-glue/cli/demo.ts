@@ -14,6 +14,7 @@ import { CliError, EXIT_NO, EXIT_OK, EXIT_USAGE } from './exit-code.ts';
 import type { Output } from './io.ts';
 
 export const DEMO_HELP = `Usage: vpci demo [DUMP] [options]
+       vpci demo --linux [--qemu PATH] [--kernel PATH] [--headers DIR] [--pasid-width N] [--json]
 
 Plays how a guest gets a PASID capability: a function is made from the physical config space in DUMP, a small
 guest finds its PASID capability and enables it, and the device sends requests that a vIOMMU accepts or rejects.
@@ -27,7 +28,16 @@ script that makes the same accesses. The output says which.
   --guest v86|scripted   insist on one of the two
   --json                 one JSON object instead of text
 
-Exit code: 0 the story was told, 1 the dump cannot show PASID, 2 usage or unreadable input.
+With --linux, an unmodified Linux in QEMU drives a VT-d remapping unit of vpci: it enables PASID in a device of vpci,
+attaches PASIDs and detaches them, and the device sends a request after every step. It looks for QEMU 10.1 or later,
+a kernel with iommufd, its headers and a C compiler, and says how to get what it does not find.
+
+  --qemu PATH            qemu-system-x86_64
+  --kernel PATH          a bzImage
+  --headers DIR          UAPI headers of Linux 6.15 or later
+  --json                 one JSON object a line
+
+Exit code: 0 the story was told, 1 the dump cannot show PASID or the guest cannot run, 2 usage or unreadable input.
 `;
 
 /** Beside the sources, in a checkout and in an installed package; this file runs from dist/vmm-glue/cli. */
@@ -40,7 +50,15 @@ export async function demo(args: readonly string[], output: Output): Promise<num
     'pasid-width': { type: 'string' },
     guest: { type: 'string' },
     json: { type: 'boolean' },
+    linux: { type: 'boolean' },
+    qemu: { type: 'string' },
+    kernel: { type: 'string' },
+    headers: { type: 'string' },
   });
+  if (given.flag('linux')) {
+    const { demoLinux } = await import('./demo-linux.ts');
+    return await demoLinux(withoutDump(given), output);
+  }
   const width = pasidWidth(given);
   const wanted = guestKind(given);
   const path = dumpPath(given);
@@ -54,6 +72,11 @@ export async function demo(args: readonly string[], output: Output): Promise<num
 function dumpPath({ positionals }: Arguments): string | undefined {
   if (positionals.length <= 1) return positionals[0];
   throw new CliError(EXIT_USAGE, `vpci demo takes at most one dump, not ${positionals.length}`);
+}
+
+function withoutDump(given: Arguments): Arguments {
+  if (given.positionals.length === 0) return given;
+  throw new CliError(EXIT_USAGE, 'vpci demo --linux takes no dump: its device is one of its own');
 }
 
 function guestKind(given: Arguments): 'v86' | 'scripted' | undefined {

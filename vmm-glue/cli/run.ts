@@ -1,25 +1,78 @@
-import { demo, DEMO_HELP } from './demo.ts';
 import { CliError, EXIT_BUG, EXIT_OK, EXIT_USAGE } from './exit-code.ts';
-import { explain, EXPLAIN_HELP } from './explain.ts';
-import { host, HOST_HELP } from './host.ts';
 import type { Output } from './io.ts';
-import { REPLAY_HELP, replayCommand } from './replay.ts';
-import { SERVE_HELP, serve } from './serve.ts';
-import { VIEW_HELP, view } from './view.ts';
 
 interface Command {
   readonly help: string;
-  readonly summary: string;
   readonly run: (args: readonly string[], output: Output) => number | Promise<number>;
 }
 
-const COMMANDS: ReadonlyMap<string, Command> = new Map<string, Command>([
-  ['demo', { help: DEMO_HELP, summary: 'the story of a PASID capability, played', run: demo }],
-  ['view', { help: VIEW_HELP, summary: 'what a guest would see of the functions in a dump', run: view }],
-  ['explain', { help: EXPLAIN_HELP, summary: 'whether Linux will enable PASID, and why', run: explain }],
-  ['host', { help: HOST_HELP, summary: 'asks this host what PASIDs its devices carry', run: host }],
-  ['serve', { help: SERVE_HELP, summary: 'serves a function to QEMU over vfio-user', run: serve }],
-  ['replay', { help: REPLAY_HELP, summary: 'runs a trace and prints what its ops read', run: replayCommand }],
+interface Entry {
+  readonly summary: string;
+  /** A command is loaded when it is called: most need a small part of the library only. */
+  readonly load: () => Promise<Command>;
+}
+
+const COMMANDS: ReadonlyMap<string, Entry> = new Map<string, Entry>([
+  [
+    'demo',
+    {
+      summary: 'the story of a PASID capability, played',
+      load: async () => {
+        const { demo, DEMO_HELP } = await import('./demo.ts');
+        return { help: DEMO_HELP, run: demo };
+      },
+    },
+  ],
+  [
+    'view',
+    {
+      summary: 'what a guest would see of the functions in a dump',
+      load: async () => {
+        const { view, VIEW_HELP } = await import('./view.ts');
+        return { help: VIEW_HELP, run: view };
+      },
+    },
+  ],
+  [
+    'explain',
+    {
+      summary: 'whether Linux will enable PASID, and why',
+      load: async () => {
+        const { explain, EXPLAIN_HELP } = await import('./explain.ts');
+        return { help: EXPLAIN_HELP, run: explain };
+      },
+    },
+  ],
+  [
+    'host',
+    {
+      summary: 'asks this host what PASIDs its devices carry',
+      load: async () => {
+        const { host, HOST_HELP } = await import('./host.ts');
+        return { help: HOST_HELP, run: host };
+      },
+    },
+  ],
+  [
+    'serve',
+    {
+      summary: 'serves a function to QEMU over vfio-user',
+      load: async () => {
+        const { serve, SERVE_HELP } = await import('./serve.ts');
+        return { help: SERVE_HELP, run: serve };
+      },
+    },
+  ],
+  [
+    'replay',
+    {
+      summary: 'runs a trace and prints what its ops read',
+      load: async () => {
+        const { REPLAY_HELP, replayCommand } = await import('./replay.ts');
+        return { help: REPLAY_HELP, run: replayCommand };
+      },
+    },
+  ],
 ]);
 
 /** Runs `vpci` with `args`; the result is the exit code. */
@@ -29,11 +82,12 @@ export async function run(args: readonly string[], output: Output): Promise<numb
     output.out(usage());
     return args.length === 0 ? EXIT_USAGE : EXIT_OK;
   }
-  const command = COMMANDS.get(name);
-  if (command === undefined) {
+  const entry = COMMANDS.get(name);
+  if (entry === undefined) {
     output.err(`vpci: there is no command "${name}"\n\n${usage()}`);
     return EXIT_USAGE;
   }
+  const command = await entry.load();
   if (rest.includes('--help') || rest.includes('-h')) {
     output.out(command.help);
     return EXIT_OK;
