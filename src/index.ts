@@ -9,6 +9,7 @@ export {
   aerCapability,
   type BarKind,
   type BarOptions,
+  type AddressRange,
   type BridgePort,
   type ByteRange,
   type CapabilityBlock,

@@ -10,6 +10,8 @@ export interface DecodedWindow {
   readonly fn: PciFunction;
   /** 0..5, or 6 for the expansion ROM. */
   readonly bar: number;
+  /** What of the BAR is at `address`: not 0 where a port above passes on only what comes later. */
+  readonly offset: number;
 }
 
 /**
@@ -70,7 +72,7 @@ export class DecodeMap {
   read(address: number, size: number): number {
     const window = this.find(address);
     if (window !== undefined && address - window.address + size <= window.size)
-      return window.fn.barRead(window.bar, address - window.address, size);
+      return window.fn.barRead(window.bar, window.offset + address - window.address, size);
     if (size === 1) return 0xff;
     let value = 0;
     for (let i = size - 1; i >= 0; i--) value = (value << 8) | this.read(address + i, 1);
@@ -81,7 +83,7 @@ export class DecodeMap {
   write(address: number, size: number, value: number): void {
     const window = this.find(address);
     if (window !== undefined && address - window.address + size <= window.size)
-      window.fn.barWrite(window.bar, address - window.address, size, value);
+      window.fn.barWrite(window.bar, window.offset + address - window.address, size, value);
     else if (size > 1) for (let i = 0; i < size; i++) this.write(address + i, 1, (value >>> (8 * i)) & 0xff);
   }
 }

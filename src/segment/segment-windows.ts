@@ -1,4 +1,4 @@
-import type { PciFunction } from '../function/index.ts';
+import type { AddressRange, PciFunction } from '../function/index.ts';
 import { type DecodedWindow, DecodeMap } from './decode-map.ts';
 import type { Topology } from './topology.ts';
 
@@ -39,20 +39,43 @@ export class SegmentWindows {
     const io: DecodedWindow[] = [];
     for (const [, fn] of this.#functions()) {
       for (const { index, kind, address, size, enabled } of fn.bars) {
+        if (!enabled) continue;
         const space = kind === 'io' ? 'io' : 'memory';
-        if (!enabled || !this.#isForwarded(fn, space, address, size)) continue;
-        (space === 'io' ? io : memory).push({ kind: space, address, size, fn, bar: index });
+        for (const { first, last } of this.#reachable(fn, space, {
+          first: address,
+          last: address + size - 1,
+        })) {
+          (space === 'io' ? io : memory).push({
+            kind: space,
+            address: first,
+            size: last - first + 1,
+            fn,
+            bar: index,
+            offset: first - address,
+          });
+        }
       }
     }
     this.#memory.replace(memory);
     this.#io.replace(io);
   }
 
-  #isForwarded(fn: PciFunction, kind: 'memory' | 'io', address: number, size: number): boolean {
-    for (const port of this.#topology.above(fn)) {
+  /** What of a BAR the ports above its function let through: they need not pass on all of it. */
+  #reachable(fn: PciFunction, kind: 'memory' | 'io', bar: AddressRange): readonly AddressRange[] {
+    let ranges: readonly AddressRange[] = [bar];
+    for (const { powerState, port } of this.#topology.above(fn)) {
       // In D3hot a port passes configuration requests on only (PCIe 5.3.1.4).
-      if (port.powerState !== 0 || port.port?.forwards(kind, address, size) !== true) return false;
+      const passed = powerState === 0 ? (port?.forwarded(kind) ?? []) : [];
+      ranges = ranges.flatMap((range) => passed.map((window) => overlap(range, window)).filter(isSome));
     }
-    return true;
+    return ranges;
   }
+}
+
+function overlap(left: AddressRange, right: AddressRange): AddressRange {
+  return { first: Math.max(left.first, right.first), last: Math.min(left.last, right.last) };
+}
+
+function isSome({ first, last }: AddressRange): boolean {
+  return first <= last;
 }

@@ -94,10 +94,10 @@ describe('an address', () => {
       fn,
     );
     expect(segment.windows()).toEqual([
-      { kind: 'memory', address: 0xe0000000, size: 0x1000, fn, bar: 0 },
-      { kind: 'memory', address: 0xfff00000, size: 0x800, fn, bar: ROM_BAR },
-      { kind: 'memory', address: 0x20_0000_0000, size: 2 ** 33, fn, bar: 2 },
-      { kind: 'io', address: 0xc000, size: 0x20, fn, bar: 1 },
+      { kind: 'memory', address: 0xe0000000, size: 0x1000, fn, bar: 0, offset: 0 },
+      { kind: 'memory', address: 0xfff00000, size: 0x800, fn, bar: ROM_BAR, offset: 0 },
+      { kind: 'memory', address: 0x20_0000_0000, size: 2 ** 33, fn, bar: 2, offset: 0 },
+      { kind: 'io', address: 0xc000, size: 0x20, fn, bar: 1, offset: 0 },
     ]);
     const bar = (address: number): number | undefined => segment.findWindow('memory', address)?.bar;
     expect([0xdfffffff, 0xe0000000, 0xe0000fff, 0xe0001000].map(bar)).toEqual([undefined, 0, 0, undefined]);
@@ -158,7 +158,9 @@ describe('a passed-through function', () => {
     const segment = new PciSegment();
     const fn = segment.add('00:01.0', createFunction({ physical, bars: [tagged(0, 0x10000, 0x77)] }));
     fn.write(COMMAND, 2, MEMORY);
-    expect(segment.windows()).toEqual([{ kind: 'memory', address: 0xe0000000, size: 0x10000, fn, bar: 0 }]);
+    expect(segment.windows()).toEqual([
+      { kind: 'memory', address: 0xe0000000, size: 0x10000, fn, bar: 0, offset: 0 },
+    ]);
     const blind = new PciSegment();
     blind.add('00:01.0', createFunction({ physical })).write(COMMAND, 2, MEMORY);
     expect([blind.windows(), blind.mmioRead(0xe0000000, 4)]).toEqual([[], 0xffffffff]);
@@ -329,8 +331,34 @@ describe('behind a port', () => {
         undefined,
       ]);
     }
+    expect(segment.mmioRead(MEM + 0x1fffff, 1), 'what it covers').toBe(0x33);
     open(port, { memory: [MEM, MEM + 0x3fffff] });
     expect(segment.mmioRead(MEM + 0x3fffff, 1)).toBe(0x33);
+  });
+
+  it('what a window covers of a BAR keeps its offset in the BAR', () => {
+    const seen: string[] = [];
+    const read = (offset: number, size: number): number => {
+      seen.push(`${offset.toString(16)}+${size}`);
+      return 0x55;
+    };
+    const write = (offset: number): void => void seen.push(`write ${offset.toString(16)}`);
+    const [segment, port, fn] = behindPort([{ index: 0, size: 0x400000, read, write }]);
+    at([[0, MEM]], fn);
+    open(port, { memory: [MEM + 0x100000, MEM + 0x1fffff], prefetchable: [MEM + 0x300000, MEM + 0x3fffff] });
+    const part = { kind: 'memory', size: 0x100000, fn, bar: 0 };
+    expect(segment.windows()).toEqual([
+      { ...part, address: MEM + 0x100000, offset: 0x100000 },
+      { ...part, address: MEM + 0x300000, offset: 0x300000 },
+    ]);
+    segment.mmioRead(MEM + 0x100004, 4);
+    segment.mmioWrite(MEM + 0x300008, 4, 1);
+    expect(segment.mmioRead(MEM + 0x1ffffe, 4), 'beyond the window: all-ones').toBe(0xffff5555);
+    expect(seen).toEqual(['100004+4', 'write 300008', '1fffff+1', '1ffffe+1']);
+    open(port, { memory: [MEM, MEM + 0x1fffff], prefetchable: [MEM + 0x200000, MEM + 0x3fffff] });
+    expect(segment.windows(), 'windows side by side').toEqual([
+      { ...part, address: MEM, size: 0x400000, offset: 0 },
+    ]);
   });
 
   it('every port on the way must pass it on', () => {

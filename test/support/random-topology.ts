@@ -41,7 +41,7 @@ function device(deviceId: number): PciFunction {
     bars: [
       { index: 0, size: 0x1000, read: () => 0x5a },
       { index: 1, size: 0x40, kind: 'io' },
-      { index: 2, size: 0x100000, kind: 'memory64', prefetchable: true },
+      { index: 2, size: 0x400000, kind: 'memory64', prefetchable: true },
     ],
     rom: 0x800,
   });
@@ -115,7 +115,7 @@ const busNumbers = fc
   .tuple(fc.integer({ min: 0, max: 3 }), fc.integer({ min: 0, max: 6 }), fc.integer({ min: 0, max: 7 }))
   .map(([primary, secondary, subordinate]) => primary | (secondary << 8) | (subordinate << 16));
 const barValue = fc.constantFrom(0xe0000000, 0xe0001000, 0xe0100001, 0xc000, 0xc040, 0xffffffff, 0);
-const windowValue = fc.constantFrom(0xfff00000, 0x0000fff0, 0xe000e000, 0xe010e000, 0xfff0fff0);
+const windowValue = fc.constantFrom(0xfff00000, 0x0000fff0, 0xe000e000, 0xe010e000, 0xe020e010, 0xfff0fff0);
 const registerOffset = fc.oneof(
   fc.constantFrom(0x04, 0x06, 0x10, 0x14, 0x18, 0x1c, 0x20, 0x24, 0x28, 0x2c, 0x30, 0x3c, 0x3e),
   fc.integer({ min: 0x40, max: 0xff }),

@@ -8,6 +8,12 @@ import * as slot from './slot-registers.ts';
 /** What a bridge forwards. */
 export type ForwardedKind = 'memory' | 'io';
 
+/** Addresses `first` to `last`, both included. */
+export interface AddressRange {
+  readonly first: number;
+  readonly last: number;
+}
+
 /** The downstream side of a root port or a switch port: bus numbers, windows and slot. */
 export class BridgePort {
   /** Device/Port Type, 4 bits. */
@@ -43,26 +49,22 @@ export class BridgePort {
     return (this.#registers.peek(reg.PRIMARY_BUS_NUMBER) >>> 16) & 0xff;
   }
 
-  /** True when the port passes an access to all of [`address`, `address + size`) on downstream. */
-  forwards(kind: ForwardedKind, address: number, size: number): boolean {
+  /** The addresses that the port passes on downstream, ascending and apart (PCIe 7.5.1.3). */
+  forwarded(kind: ForwardedKind): readonly AddressRange[] {
     const command = this.#registers.peek(reg.COMMAND);
-    const last = address + size - 1;
     if (kind === 'io') {
-      if ((command & reg.COMMAND_IO_SPACE_ENABLE) === 0) return false;
+      if ((command & reg.COMMAND_IO_SPACE_ENABLE) === 0) return [];
       const word = this.#registers.peek(port.IO_BASE);
-      return address >= (word & 0xf0) << 8 && last <= (((word >>> 8) & 0xf0) << 8) + 0xfff;
+      return [{ first: (word & 0xf0) << 8, last: (((word >>> 8) & 0xf0) << 8) + 0xfff }].filter(isSome);
     }
-    if ((command & reg.COMMAND_MEMORY_SPACE_ENABLE) === 0) return false;
-    return (
-      this.#window(port.MEMORY_BASE, 0, 0, address, last) ||
-      this.#window(
-        port.PREFETCHABLE_BASE,
-        this.#registers.peek(port.PREFETCHABLE_BASE_UPPER) >>> 0,
-        this.#registers.peek(port.PREFETCHABLE_LIMIT_UPPER) >>> 0,
-        address,
-        last,
-      )
+    if ((command & reg.COMMAND_MEMORY_SPACE_ENABLE) === 0) return [];
+    const memory = this.#window(port.MEMORY_BASE, 0, 0);
+    const prefetchable = this.#window(
+      port.PREFETCHABLE_BASE,
+      this.#registers.peek(port.PREFETCHABLE_BASE_UPPER) >>> 0,
+      this.#registers.peek(port.PREFETCHABLE_LIMIT_UPPER) >>> 0,
     );
+    return joined([memory, prefetchable].filter(isSome));
   }
 
   /**
@@ -119,13 +121,30 @@ export class BridgePort {
     if (!waits && this.interruptPending) this.#interrupt();
   }
 
-  #window(register: number, baseUpper: number, limitUpper: number, address: number, last: number): boolean {
+  #window(register: number, baseUpper: number, limitUpper: number): AddressRange {
     const word = this.#registers.peek(register);
     // Registers beyond 2^53 come out inexact, and no address is as high as that.
-    const base = baseUpper * 2 ** 32 + (((word & 0xfff0) << 16) >>> 0);
-    const limit = limitUpper * 2 ** 32 + ((word & 0xfff00000) >>> 0) + 0xfffff;
-    return address >= base && last <= limit;
+    return {
+      first: baseUpper * 2 ** 32 + (((word & 0xfff0) << 16) >>> 0),
+      last: limitUpper * 2 ** 32 + ((word & 0xfff00000) >>> 0) + 0xfffff,
+    };
   }
+}
+
+/** A window whose limit is below its base is closed. */
+function isSome({ first, last }: AddressRange): boolean {
+  return first <= last;
+}
+
+/** Ranges that touch or overlap become one. */
+function joined(ranges: readonly AddressRange[]): readonly AddressRange[] {
+  const apart: AddressRange[] = [];
+  for (const range of ranges.toSorted((left, right) => left.first - right.first)) {
+    const before = apart.at(-1);
+    if (before === undefined || range.first > before.last + 1) apart.push(range);
+    else apart[apart.length - 1] = { first: before.first, last: Math.max(before.last, range.last) };
+  }
+  return apart;
 }
 
 /** The downstream side of `image`, when it is an emulated bridge. */
