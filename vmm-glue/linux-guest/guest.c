@@ -583,9 +583,13 @@ static void probe(void)
 static void show_log(void)
 {
 	static char log[1 << 20];
-	// The interrupt of the last fault may still be on its way.
-	usleep(100000);
-	int length = klogctl(3, log, sizeof log - 1);
+	// The interrupt of the last fault may still be on its way: wait until nothing more comes.
+	int length = -1, before = -2;
+	for (int tries = 0; tries < 20 && length != before; tries++) {
+		before = length;
+		usleep(250000);
+		length = klogctl(3, log, sizeof log - 1);
+	}
 	log[length < 0 ? 0 : length] = 0;
 	for (char *line = strtok(log, "\n"); line; line = strtok(NULL, "\n")) {
 		char *text = strstr(line, "DMAR");

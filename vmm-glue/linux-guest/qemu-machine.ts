@@ -70,6 +70,8 @@ function vfioUser(id: string, bus: string, addr: string, path: string): string {
 function commandLine({ intelIommu = 'on,sm_on', mode = 'base', append = '' }: LinuxMachine): string {
   return [
     'console=ttyS0 quiet loglevel=0 panic=-1',
+    // On a busy machine the kernel's check of its timer fails.
+    'no_timer_check',
     // With interrupt remapping Linux looks at the unit before PCI has claimed its BAR, and moves that away then.
     `intel_iommu=${intelIommu} intremap=off`,
     // Without it, interrupts are unprotected, which VFIO wants to be told.
@@ -92,6 +94,7 @@ export async function runLinux(machine: LinuxMachine): Promise<LinuxRun> {
   const kill = (): void => void child.kill('SIGKILL');
   const timer = setTimeout(kill, seconds * 1000);
   signal?.addEventListener('abort', kill, { once: true });
+  if (signal?.aborted === true) kill();
   process.once('exit', kill);
   const lines = new LineBuffer(onLine);
   let stderr = '';
@@ -130,7 +133,7 @@ class LineBuffer {
     if (this.text.length < CONSOLE_LIMIT) this.text += plain;
     if (this.#onLine === undefined) return;
     const lines = (this.#rest + plain).split('\n');
-    this.#rest = lines.pop() ?? '';
+    this.#rest = (lines.pop() ?? '').slice(0, CONSOLE_LIMIT);
     for (const line of lines) this.#onLine(line);
   }
 }

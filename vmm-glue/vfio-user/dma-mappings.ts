@@ -159,7 +159,8 @@ export class DmaMappings {
       const offset = region.offset + done - piece.start;
       const length = Math.min(size - done, piece.bytes.length - offset);
       const { buffer } = piece.bytes;
-      this.#memory.addRegion({ base, buffer, offset, size: length, readOnly: !writable });
+      // The client's processors write it while a unit reads.
+      this.#memory.addRegion({ base, buffer, offset, size: length, readOnly: !writable, shared: true });
       bases.push(base);
       done += length;
     }

@@ -11,6 +11,17 @@ import {
 /** Bytes that one mapping has at most; a view of more than 4 GiB cannot be made. */
 const PIECE = 2 ** 30;
 
+/**
+ * Pieces that one client has mapped at most. A sparse file costs the client nothing, and each piece costs this process a
+ * mapping and some milliseconds; what is beyond is reached through the descriptor.
+ */
+const MAX_PIECES = 256;
+
+/** Pieces that may still be mapped. */
+interface Budget {
+  left: number;
+}
+
 /** A mapped part of a file. */
 export interface MappedPiece {
   /** Offset in the file of the first byte. */
@@ -32,10 +43,18 @@ export class GuestFile {
   readonly #native: Native | undefined;
   readonly #pieces = new Map<number, MappedPiece & { readonly address: number }>();
   readonly #onClose: () => void;
+  readonly #budget: Budget;
   #users = 0;
 
-  /** Uses `fd`, which `onClose` closes. Without `native` it is never mapped. */
-  constructor(fd: number, size: number, native: Native | undefined, onClose: () => void) {
+  /** Uses `fd`, which `onClose` closes. Without `native` it is never mapped. Files of one client share a `budget`. */
+  constructor(
+    fd: number,
+    size: number,
+    native: Native | undefined,
+    onClose: () => void,
+    budget: Budget = { left: MAX_PIECES },
+  ) {
+    this.#budget = budget;
     this.#fd = fd;
     this.size = size;
     const seals = native?.fcntl(fd, F_GET_SEALS, 0) ?? -1;
@@ -53,6 +72,7 @@ export class GuestFile {
   release(): void {
     if (--this.#users > 0) return;
     for (const { address, bytes } of this.#pieces.values()) this.#native?.munmap(address, bytes.length);
+    this.#budget.left += this.#pieces.size;
     this.#pieces.clear();
     this.#onClose();
   }
@@ -64,11 +84,13 @@ export class GuestFile {
     const start = offset - (offset % PIECE);
     const known = this.#pieces.get(start);
     if (known !== undefined) return known;
+    if (this.#budget.left === 0) return undefined;
     const length = Math.min(PIECE, this.size - start);
     const address = native.mmap(0, length, PROT_READ | PROT_WRITE, MAP_SHARED, this.#fd, start);
     if (address === undefined) return undefined;
     const piece = { start, bytes: native.view(address, length), address };
     this.#pieces.set(start, piece);
+    this.#budget.left--;
     return piece;
   }
 
@@ -117,6 +139,7 @@ export class GuestFile {
 export class GuestFiles {
   readonly #native: Native;
   readonly #files = new Map<string, GuestFile>();
+  readonly #budget: Budget = { left: MAX_PIECES };
 
   constructor(native: Native) {
     this.#native = native;
@@ -131,10 +154,11 @@ export class GuestFiles {
       this.#native.close(fd);
       return known?.acquire();
     }
-    const file = new GuestFile(fd, stat.size, this.#native, () => {
+    const close = (): void => {
       this.#native.close(fd);
       this.#files.delete(key);
-    });
+    };
+    const file = new GuestFile(fd, stat.size, this.#native, close, this.#budget);
     this.#files.set(key, file);
     return file.acquire();
   }

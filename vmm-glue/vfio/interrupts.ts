@@ -73,6 +73,7 @@ export class VfioInterrupts extends TypedEmitter<VfioInterruptsEvents> implement
   readonly #irqs: readonly VfioIrq[];
   readonly #vectors = new Map<number, Vector>();
   readonly #onRoute = (route: MsiRouteEvent): void => this.#routed(route);
+  readonly #onReset = (): void => this.#switchedOff();
   #kind: VfioInterruptKind | undefined;
   /** Vectors that the host has set up, as far as it counts them. */
   #count = 0;
@@ -88,6 +89,7 @@ export class VfioInterrupts extends TypedEmitter<VfioInterruptsEvents> implement
     this.#irqs = device.irqs();
     if (!this.#follow) return;
     fn.on('msi-route', this.#onRoute);
+    fn.on('reset', this.#onReset);
     this.#useIntx();
   }
 
@@ -134,6 +136,7 @@ export class VfioInterrupts extends TypedEmitter<VfioInterruptsEvents> implement
   /** Switches the interrupts of the device off and closes the eventfds. Close it before the device. */
   close(): void {
     this.#fn.off('msi-route', this.#onRoute);
+    this.#fn.off('reset', this.#onReset);
     this.#end();
   }
 
@@ -152,7 +155,13 @@ export class VfioInterrupts extends TypedEmitter<VfioInterruptsEvents> implement
     if (enabled) this.#quietly(() => this.#enable(kind, vector));
     const found = this.#kind === kind ? this.#vectors.get(vector) : undefined;
     if (found !== undefined) this.#announce(vector, found, enabled, false, address, data);
-    if (enabled || this.#kind !== kind || this.#mechanismIsOn(kind)) return;
+    if (!enabled) this.#switchedOff();
+  }
+
+  /** INTx again, when the guest or a reset switched off what was in use. */
+  #switchedOff(): void {
+    const kind = this.#kind;
+    if (kind === undefined || kind === 'intx' || this.#mechanismIsOn(kind)) return;
     this.#end();
     this.#useIntx();
   }
@@ -191,11 +200,21 @@ export class VfioInterrupts extends TypedEmitter<VfioInterruptsEvents> implement
       this.#count = Math.max(this.#count, vector + 1);
       return;
     }
-    if (this.#count > 0) this.#disable(kind);
+    const before = this.#count;
     const eventfds = Array.from({ length: vector + 1 }, (_, i) =>
       i === vector ? eventfd : (this.#vectors.get(i)?.eventfd ?? -1),
     );
-    this.#setIrqs(kind, flags, 0, eventfds.length, eventfds);
+    if (before > 0) this.#disable(kind);
+    try {
+      this.#setIrqs(kind, flags, 0, eventfds.length, eventfds);
+    } catch (error) {
+      // The vectors that there were go on.
+      if (before > 0) {
+        this.#setIrqs(kind, flags, 0, before, eventfds.slice(0, before));
+        this.#count = before;
+      }
+      throw error;
+    }
     this.#count = eventfds.length;
   }
 

@@ -68,6 +68,22 @@ bed('vfio-shim', whyNoShim)('VfioInterrupts', () => {
     );
   });
 
+  it('goes back to INTx when a reset switches MSI-X off', () => {
+    const { result } = inWorld(
+      {},
+      `${FUNCTION}
+       const interrupts = listen();
+       program(0, false);
+       enable(true);
+       const before = interrupts.kind;
+       fn.reset('flr');
+       const after = [interrupts.kind, w.vectors(0), w.vectors(2)];
+       interrupts.close();
+       return { before, after };`,
+    );
+    expect(result).toEqual({ before: 'msi-x', after: ['intx', 1, 0] });
+  });
+
   it('reads the eventfds itself when it is told to', () => {
     const { result } = inWorld(
       { DYNAMIC: '1' },

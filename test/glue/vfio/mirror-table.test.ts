@@ -64,6 +64,39 @@ bed('vfio-shim', whyNoShim)('the mirror of a TableIommu', () => {
     ]);
   });
 
+  it('lets a listener configure anew what the host refused', () => {
+    const { result } = inWorld(
+      WIDTH,
+      `const { iommu, fn, mirror } = await w.tableWorld(root);
+       iommu.attach(fn, 5);
+       mirror.once('failure', () => {
+         iommu.detach(fn, 5);
+         iommu.attach(fn, 5);
+         iommu.map(fn, 5, { iova: 0x1000, gpa: 0x2000, size: 0x1000, permissions: 'r' });
+       });
+       iommu.map(fn, 5, { iova: 0, gpa: 0, size: 0x1000, permissions: 'rp' });
+       return [mirror.failures, iommu.isBlocked(fn, 5), w.hostState().pasids];`,
+    );
+    expect(result).toEqual([
+      [],
+      false,
+      { 5: expect.objectContaining({ areas: [['0x1000', '0x1000', '0x2000', 5]] }) },
+    ]);
+  });
+
+  it('leaves the blocks of a function alone that took its requester ID', () => {
+    const { result } = inWorld(
+      WIDTH,
+      `const { iommu, fn, mirror, segment } = await w.tableWorld(root);
+       segment.remove(fn);
+       const other = segment.add('01:00.0', w.aFunction());
+       iommu.block(other, 5);
+       mirror.close();
+       return iommu.isBlocked(other, 5);`,
+    );
+    expect(result).toBe(true);
+  });
+
   it('cuts mappings by mapping what is left again, and reaches over regions of memory', () => {
     const { result } = inWorld(
       WIDTH,
@@ -198,8 +231,8 @@ bed('vfio-shim', whyNoShim)('the mirror of a TableIommu', () => {
     expect(result).toEqual([
       [
         ['attached', 5],
-        ['failure', 5, 'unsupported', expect.stringContaining(words)],
         ['detached', 5],
+        ['failure', 5, 'unsupported', expect.stringContaining(words)],
       ],
       {},
       true,

@@ -127,6 +127,35 @@ bed('vfio-shim', whyNoShim)('the mirror of a VtdIommu', () => {
     expect(result).toEqual([[['0x12344000', '0x4'], all, ['0x1000', '0x1']], 2, '0x330000']);
   });
 
+  it('passes a PASID-cache invalidation of RID_PASID on to the page table of the requests without PASID', () => {
+    const { result } = inWorld(
+      HOST,
+      `const { guest } = await w.vtdWorld(root);
+       guest.context({ ridPasid: 9 });
+       guest.entry(9, { pgtt: 1, table: 0x33_0000 });
+       guest.enable();
+       w.hostState();
+       guest.pasidCache(9);
+       return w.hostState().invalidations.map(([, ...range]) => range);`,
+    );
+    expect(result).toEqual([['0x0', '0xffffffffffffffff']]);
+  });
+
+  it('refuses a unit without caching mode, whose guest does not say when to attach', () => {
+    const { result } = inWorld(
+      HOST,
+      `try {
+         await w.vtdWorld(root, {}, { cachingMode: false });
+       } catch ({ code, message }) {
+         return { code, message };
+       }`,
+    );
+    expect(result).toMatchObject({
+      code: 'VPCI_UNSUPPORTED',
+      message: expect.stringContaining('caching mode'),
+    });
+  });
+
   it.each([
     [2, 'second-stage translation'],
     [3, 'nested translation'],

@@ -4,6 +4,7 @@ import type { EndpointEvent, TablesInvalidatedEvent, ViommuEvents } from '../../
 import { TableIommu } from '../../../src/viommu/table/index.ts';
 import type { Viommu } from '../../../src/viommu/index.ts';
 import { VtdIommu } from '../../../src/viommu/vtd/index.ts';
+import { CAP, CAP_CM } from '../../../src/viommu/vtd/registers.ts';
 import { GuestRam } from '../guest-ram.ts';
 import { askHardwareInfo, type VtdHardware } from '../hardware-info.ts';
 import { IommufdObjects } from '../iommufd-objects.ts';
@@ -98,6 +99,7 @@ export class IommufdMirror extends TypedEmitter<MirrorEvents> {
       this.#source = source;
       this.#followTable(source);
     } else if (iommu instanceof VtdIommu) {
+      checkCachingMode(iommu);
       const { erratum772415 } = nestingHost(device);
       // Under nested translation such a host cannot keep read-only memory from being written.
       const reachable = erratum772415 ? memory.filter(({ readOnly }) => readOnly !== true) : memory;
@@ -129,10 +131,12 @@ export class IommufdMirror extends TypedEmitter<MirrorEvents> {
   /** Detaches everything and follows no more; the model's blocks go. Close it before the device. */
   close(): void {
     for (const end of this.#ends.splice(0)) end();
-    if (this.#present) this.#iommu.connectDevice(this.#rid, {});
+    const present = this.#present;
+    if (present) this.#iommu.connectDevice(this.#rid, {});
     this.#present = false;
     this.#dropAll();
-    this.#iommu.unblock(this.#rid, 'all');
+    // Somebody else may be behind a requester ID that was left.
+    if (present) this.#iommu.unblock(this.#rid, 'all');
     this.#failures.clear();
     this.#source.close();
     this.#relay.close();
@@ -164,7 +168,9 @@ export class IommufdMirror extends TypedEmitter<MirrorEvents> {
     });
     this.#on('pasid-invalidated', ({ rid, pasid }) => {
       if (rid !== this.#rid) return;
-      for (const one of pasid === 'all' ? [...this.#slots.keys()] : [pasid]) this.#invalidate(one, 0n, 'all');
+      // The requests without PASID may go by that entry.
+      const slots = pasid === 'all' ? [...this.#slots.keys()] : [null, pasid];
+      for (const one of slots) this.#invalidate(one, 0n, 'all');
     });
   }
 
@@ -189,7 +195,7 @@ export class IommufdMirror extends TypedEmitter<MirrorEvents> {
     } else if (rid !== endpointState.rid) {
       return;
     } else if (change === 'attached' || (change === 'moved' && previousRid !== undefined)) {
-      this.#leave();
+      if (this.#present) this.#leave();
       this.#rid = rid;
       this.#present = true;
       this.#pri = endpointState.priEnable;
@@ -292,17 +298,16 @@ export class IommufdMirror extends TypedEmitter<MirrorEvents> {
     }
     this.#slots.set(pasid, slot);
     if (old?.own === true) this.#objects.destroy(old.hwpt);
+    if (old !== undefined) this.#relay.forget(pasid);
     return old !== undefined && old.key !== EMPTY;
   }
 
   /** Detaches `pasid`; nothing when it is not attached. */
   #drop(pasid: number | null): void {
     const slot = this.#slots.get(pasid);
-    if (slot !== undefined && (pasid !== null || slot.key !== EMPTY)) {
-      if (pasid === null && this.#slots.size > 1) this.#dropRid();
-      else this.#detach(pasid, slot);
-    }
-    this.#source.forget(pasid);
+    if (slot === undefined || (pasid === null && slot.key === EMPTY)) this.#source.forget(pasid);
+    else if (pasid === null && this.#slots.size > 1) this.#dropRid();
+    else this.#detach(pasid, slot);
     const only = this.#slots.get(null);
     if (this.#slots.size === 1 && only?.key === EMPTY) this.#detach(null, only);
   }
@@ -311,6 +316,7 @@ export class IommufdMirror extends TypedEmitter<MirrorEvents> {
   #dropRid(): void {
     try {
       this.#attachEmpty();
+      this.#source.forget(null);
       if (this.hears('detached')) this.emit('detached', { pasid: null });
     } catch (error) {
       for (const pasid of this.#slots.keys()) {
@@ -326,11 +332,15 @@ export class IommufdMirror extends TypedEmitter<MirrorEvents> {
       this.#objects.detach(pasid);
     } catch (error) {
       // It stays in the host; the next change, or closing, tries again.
+      this.#source.forget(pasid);
       this.#failed(pasid, 'host', error);
       return;
     }
     this.#slots.delete(pasid);
     if (slot.own) this.#objects.destroy(slot.hwpt);
+    this.#source.forget(pasid);
+    this.#relay.forget(pasid);
+    // Last: a listener may configure the PASID anew.
     if (slot.key !== EMPTY && this.hears('detached')) this.emit('detached', { pasid });
   }
 
@@ -357,25 +367,42 @@ export class IommufdMirror extends TypedEmitter<MirrorEvents> {
 
   /** The host does not have `pasid` as the model does: it does not get it at all. */
   #giveUp(pasid: number | null, reason: MirrorFailureReason, error: unknown): void {
-    this.#failed(pasid, reason, error);
+    const failure = this.#note(pasid, reason, error);
     this.#drop(pasid);
+    // Last: a listener may configure the PASID anew.
+    if (this.hears('failure')) this.emit('failure', failure);
   }
 
   #failed(pasid: number | null | 'all', reason: MirrorFailureReason, error: unknown): void {
+    const failure = this.#note(pasid, reason, error);
+    if (this.hears('failure')) this.emit('failure', failure);
+  }
+
+  #note(pasid: number | null | 'all', reason: MirrorFailureReason, error: unknown): MirrorFailure {
     if (!(error instanceof VpciError)) throw error;
     const unsupported = reason === 'host' && error.code === 'VPCI_UNSUPPORTED';
     const failure: MirrorFailure = { pasid, reason: unsupported ? 'unsupported' : reason, error };
     this.#failures.set(pasid, failure);
     this.#iommu.block(this.#rid, pasid);
-    if (this.hears('failure')) this.emit('failure', failure);
+    return failure;
   }
 
   #pardon(pasid: number | null | 'all'): void {
     if (!this.#failures.delete(pasid)) return;
-    // Blocks of single PASIDs stay under one of everything.
     this.#iommu.unblock(this.#rid, pasid);
+    // Blocks of single PASIDs stay under one of everything.
+    if (pasid !== 'all') return;
     for (const other of this.#failures.keys()) this.#iommu.block(this.#rid, other);
   }
+}
+
+/** @throws VpciError `VPCI_UNSUPPORTED` */
+function checkCachingMode(iommu: VtdIommu): void {
+  if ((iommu.readRegister(CAP, 4) & CAP_CM) !== 0) return;
+  throw new VpciError(
+    'VPCI_UNSUPPORTED',
+    'a VtdIommu without caching mode cannot be mirrored: entries become valid without an invalidation, so that nothing tells when to attach; leave cachingMode on',
+  );
 }
 
 /** What the host's unit says, which has nested translation. @throws VpciError `VPCI_UNSUPPORTED`. */

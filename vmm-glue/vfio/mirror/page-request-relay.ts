@@ -44,6 +44,14 @@ export class PageRequestRelay {
     this.#answer(cookie, response === 0);
   }
 
+  /** The page table of `pasid` is gone: the kernel answered its groups, and gives their cookies to others. */
+  forget(pasid: number | null): void {
+    const first = keyOf(pasid, 0);
+    for (const key of this.#cookies.keys()) {
+      if (key >= first && key <= first + PRG_INDEX) this.#cookies.delete(key);
+    }
+  }
+
   /** Ends it; whatever has no answer yet, the kernel answers when its page table goes. */
   close(): void {
     if (this.#queue === undefined) return;
