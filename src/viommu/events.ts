@@ -47,6 +47,15 @@ export interface TablesInvalidatedEvent {
   readonly pasid: number | null | 'all';
 }
 
+/**
+ * What a VT-d guest invalidated is announced in full: it is told next that all of it is in effect. A mirror that
+ * collects announcements, which come as often as a guest likes, carries them out before its listener returns.
+ */
+export interface InvalidationBarrierEvent {
+  /** Waits of the guest that end then; 0 when it waits otherwise, as for the register that it wrote. */
+  readonly waits: number;
+}
+
 /** The embedder mapped a range; of the table model only. */
 export interface MappedEvent {
   readonly rid: number;
@@ -105,6 +114,7 @@ export interface ViommuEvents {
   'pasid-invalidated': PasidInvalidatedEvent;
   'translation-invalidated': TranslationInvalidatedEvent;
   'tables-invalidated': TablesInvalidatedEvent;
+  'invalidation-barrier': InvalidationBarrierEvent;
   mapped: MappedEvent;
   'page-request': PageRequestEvent;
   interrupt: InterruptEvent;

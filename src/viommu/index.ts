@@ -31,6 +31,7 @@ export type {
   EndpointEvent,
   FaultEvent,
   InterruptEvent,
+  InvalidationBarrierEvent,
   MappedEvent,
   PageRequestEvent,
   PasidInvalidatedEvent,

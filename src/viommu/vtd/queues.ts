@@ -34,13 +34,22 @@ import {
   TTM_SCALABLE,
 } from './registers.ts';
 
+const WAIT_WORDS = 4;
+
 /** What became of a descriptor: it is done, it is none, or a device did not answer it. */
 export const DESCRIPTOR_DONE = 0;
 export const DESCRIPTOR_INVALID = 1;
 export const DESCRIPTOR_TIMEOUT = 2;
 
-/** Carries out a descriptor other than a wait; the words are signed. Returns `DESCRIPTOR_*`. */
-export type CarryOut = (type: number, words: Int32Array) => number;
+/** Carries out what descriptors ask for. */
+export interface DescriptorHost {
+  /** Carries out a descriptor other than a wait; the words are signed. Returns `DESCRIPTOR_*`. */
+  readonly carryOut: (type: number, words: Int32Array) => number;
+  /** True when somebody has yet to carry out what was invalidated: waits end behind the barrier. */
+  readonly hasBarrier: () => boolean;
+  /** Has it carried out; `waits` end then. */
+  readonly barrier: (waits: number) => void;
+}
 
 /** The invalidation queue (6.5.2): one serial job that goes on until it is empty, fails, or misses memory. */
 export class InvalidationQueue {
@@ -49,8 +58,10 @@ export class InvalidationQueue {
   readonly #features: VtdFeatures;
   readonly #faults: FaultLog;
   readonly #completion: EventRegisters;
-  readonly #carryOut: CarryOut;
+  readonly #host: DescriptorHost;
   readonly #words = new Int32Array(8);
+  /** Words 0 to 3 of waits that end behind the barrier; no more than the queue holds. */
+  readonly #waits: number[] = [];
   readonly #status = new Int32Array(1);
   #mode = TTM_LEGACY;
   #running = false;
@@ -63,14 +74,14 @@ export class InvalidationQueue {
     features: VtdFeatures,
     faults: FaultLog,
     completion: EventRegisters,
-    carryOut: CarryOut,
+    host: DescriptorHost,
   ) {
     this.#registers = registers;
     this.#memory = memory;
     this.#features = features;
     this.#faults = faults;
     this.#completion = completion;
-    this.#carryOut = carryOut;
+    this.#host = host;
   }
 
   /** The page of guest memory that the job waits for, as halves of its address; undefined when it does not. */
@@ -87,6 +98,7 @@ export class InvalidationQueue {
   enable(on: boolean): void {
     this.#registers.set(IQH, 0);
     this.#missing = undefined;
+    this.#waits.length = 0;
     this.#epoch++;
     if (on) this.run();
   }
@@ -100,10 +112,29 @@ export class InvalidationQueue {
     this.#running = true;
     try {
       this.#missing = undefined;
-      while (this.#isActive() && this.#step());
+      let more = true;
+      while (more) {
+        while (this.#isActive() && more) more = this.#step();
+        this.#settle();
+        more &&= this.#isActive();
+      }
     } finally {
       this.#running = false;
     }
+  }
+
+  /**
+   * Once for all that the run has invalidated, however many waits there are: what a barrier costs depends on how much
+   * the guest has configured, and one write of the tail orders thousands.
+   */
+  #settle(): void {
+    const waits = this.#waits;
+    if (this.#host.hasBarrier()) this.#host.barrier(waits.length / WAIT_WORDS);
+    // A listener may have reset the unit.
+    for (let at = 0; at < waits.length; at += WAIT_WORDS) {
+      this.#end(waits[at] ?? 0, waits[at + 1] ?? 0, waits[at + 2] ?? 0, waits[at + 3] ?? 0);
+    }
+    waits.length = 0;
   }
 
   /** There is something to do, and nothing stops it. */
@@ -153,7 +184,7 @@ export class InvalidationQueue {
     for (let word = 0; word < 8; word++) {
       if (((words[word] ?? 0) & (reserved[word] ?? -1)) !== 0) return DESCRIPTOR_INVALID;
     }
-    return type === TYPE_WAIT ? this.#wait(word0) : this.#carryOut(type, words);
+    return type === TYPE_WAIT ? this.#wait(word0) : this.#host.carryOut(type, words);
   }
 
   /** Types that the mode allows (table 26), and the unit has. */
@@ -170,16 +201,24 @@ export class InvalidationQueue {
   /** All earlier descriptors are done when this one is reached, so that only the messages are left. */
   #wait(word0: number): number {
     const words = this.#words;
+    const data = words[1] ?? 0;
+    const low = words[2] ?? 0;
+    const high = words[3] ?? 0;
+    if (this.#host.hasBarrier()) this.#waits.push(word0, data, low, high);
+    else this.#end(word0, data, low, high);
+    return DESCRIPTOR_DONE;
+  }
+
+  #end(word0: number, data: number, low: number, high: number): void {
     if ((word0 & WAIT_SW) !== 0) {
-      this.#status[0] = words[1] ?? 0;
-      this.#memory.store(words[3] ?? 0, words[2] ?? 0, this.#status, 1);
+      this.#status[0] = data;
+      this.#memory.store(high, low, this.#status, 1);
     }
     if ((word0 & WAIT_IF) !== 0) {
       const first = !this.#registers.has(ICS, ICS_IWC);
       this.#registers.or(ICS, ICS_IWC);
       if (first) this.#completion.raise();
     }
-    return DESCRIPTOR_DONE;
   }
 
   #fail(): boolean {

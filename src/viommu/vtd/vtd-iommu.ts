@@ -58,6 +58,8 @@ export class VtdIommu extends Viommu {
   readonly #commands: Commands;
   readonly #queue: InvalidationQueue;
   readonly #pageQueue: PageRequestQueue;
+  /** Something was announced since the last barrier, and somebody listens for that. */
+  #announced = false;
 
   /** @throws VpciError `VPCI_PASID_WIDTH` or `VPCI_BAD_ARGUMENT` for options out of range, or that do not fit. */
   constructor(options: VtdOptions = {}) {
@@ -104,7 +106,11 @@ export class VtdIommu extends Viommu {
       features,
       this.#faults,
       this.#completionEvent,
-      (type, words) => this.#commands.carryOut(type, words),
+      {
+        carryOut: (type, words) => this.#commands.carryOut(type, words),
+        hasBarrier: () => this.#announced,
+        barrier: (waits) => this.#barrier(waits),
+      },
     );
     this.#pageQueue = new PageRequestQueue(
       this.#registers,
@@ -141,6 +147,7 @@ export class VtdIommu extends Viommu {
   override writeRegister(offset: number, size: 1 | 2 | 4, value: number): void {
     if (size === 4 && (offset & 3) === 0 && offset >= 0 && offset < registers.REGISTER_BYTES) {
       this.#write(offset, value | 0);
+      this.#barrier(0);
     }
   }
 
@@ -183,6 +190,7 @@ export class VtdIommu extends Viommu {
     this.#powerOn();
     this.#announcePasid('all', 'all');
     this.#announceTables('all', 'all');
+    this.#barrier(0);
   }
 
   override saveState(): VtdIommuState {
@@ -208,6 +216,7 @@ export class VtdIommu extends Viommu {
     this.#faults.restart(loaded.latched.faultIndex);
     this.#announcePasid('all', 'all');
     this.#announceTables('all', 'all');
+    this.#barrier(0);
   }
 
   protected override walk(
@@ -384,7 +393,14 @@ export class VtdIommu extends Viommu {
     }
   }
 
+  #barrier(waits: number): void {
+    if (!this.#announced) return;
+    this.#announced = false;
+    this.emit('invalidation-barrier', { waits });
+  }
+
   #announcePasid(rid: number | 'all', pasid: number | 'all'): void {
+    this.#announced ||= this.hears('invalidation-barrier');
     if (!this.hears('pasid-invalidated')) return;
     const rids = rid === 'all' ? this.endpoints.rids() : [rid];
     for (const one of rids) {
@@ -393,10 +409,12 @@ export class VtdIommu extends Viommu {
   }
 
   #announceTables(rid: number | 'all', pasid: number | 'all'): void {
+    this.#announced ||= this.hears('invalidation-barrier');
     if (this.hears('tables-invalidated')) this.emit('tables-invalidated', { rid, pasid });
   }
 
   #announcePages(pasid: number, first: number, last: number): void {
+    this.#announced ||= this.hears('invalidation-barrier');
     if (!this.hears('translation-invalidated')) return;
     const iova = BigInt(first) << 12n;
     const size = (BigInt(last - first) + 1n) << 12n;

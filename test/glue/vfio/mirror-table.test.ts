@@ -295,13 +295,13 @@ bed('vfio-shim', whyNoShim)('the mirror of a TableIommu', () => {
        iommu.on('page-request', (event) => heard.push({ ...event, address: Number(event.address) }));
        w.enablePri(fn);
        const flags = w.hostState().pasids[5].flags;
+       const request = new Promise((resolve) => iommu.once('page-request', resolve));
        w.fault(3, 5, 17, 3, 0x7000, 99);
-       await new Promise((resolve) => setTimeout(resolve, 50));
+       await request;
        iommu.respond(fn, { pasid: 5, prgi: 17, response: 0 });
        const first = w.response();
        w.fault(3, 6, 18, 1, 0x8000, 100);
-       await new Promise((resolve) => setTimeout(resolve, 50));
-       const refused = w.response();
+       const refused = await w.nextResponse();
        w.enablePri(fn, false);
        return { flags, heard, first, refused, off: w.hostState().pasids[5].flags, events };`,
     );

@@ -253,6 +253,32 @@ bed('vfio-shim', whyNoShim)('the mirror of a VtdIommu', () => {
     });
   });
 
+  it('looks once at all that one write of the queue invalidates, before the guest is told', () => {
+    const { result, calls } = inWorld(
+      HOST,
+      `const { guest, mirror, events } = await w.vtdWorld(root);
+       const PASIDS = 40, STATUS = 0x40_0000;
+       for (let pasid = 1; pasid <= PASIDS; pasid++) guest.entry(pasid, { pgtt: pasid % 2 === 0 ? 1 : 3 });
+       guest.enable();
+       w.hostState();
+       events.length = 0;
+       const told = [];
+       guest.unit.on('invalidation-barrier', () => told.push(Number(guest.read(STATUS))));
+       const wait = (value) => [0x25n | (BigInt(value) << 32n), BigInt(STATUS)];
+       guest.submitAll(Array.from({ length: 15 }, (_, turn) => [
+         [0x37n], [0x12n], [0x11n], [0x07n | (1n << 16n)],
+         [0x16n | 0x20n | (1n << 16n) | (2n << 32n), 0x5000n + BigInt(turn) * 0x1000n],
+         wait(turn + 1),
+       ]).flat());
+       return {
+         told, status: Number(guest.read(STATUS)), events: events.length, failures: mirror.failures.length,
+         invalidations: w.hostState().invalidations.length,
+       };`,
+    );
+    expect(result).toEqual({ told: [0], status: 15, events: 20, failures: 20, invalidations: 20 });
+    expect(calls.filter((call) => call.startsWith('IOMMU_HWPT_INVALIDATE'))).toHaveLength(20);
+  });
+
   it('takes page requests to the guest by its queue, and its answers back', () => {
     const { result } = inWorld(
       HOST,
@@ -264,8 +290,7 @@ bed('vfio-shim', whyNoShim)('the mirror of a VtdIommu', () => {
        const { flags } = w.hostState().pasids[5];
        w.fault(3, 5, 33, 3, 0x7000n, 77);
        w.fault(3, 6, 34, 1, 0x9000n, 78);
-       await new Promise((resolve) => setTimeout(resolve, 50));
-       const refused = w.response();
+       const refused = await w.nextResponse();
        const words = [guest.read(0x8000), guest.read(0x8008)].map((word) => '0x' + word.toString(16));
        guest.respond(5, 33, 0);
        const answered = w.response();

@@ -16,6 +16,17 @@ export const fault = shim.func('vpci_shim_fault', 'int', [
   'uint',
 ]);
 export const response = shim.func('vpci_shim_response', 'int', []);
+
+/** The next response to a fault, waited for: the mirror reads faults when the process is idle. */
+export async function nextResponse() {
+  for (const end = Date.now() + 10_000; Date.now() < end; ) {
+    const answer = response();
+    if (answer !== -1) return answer;
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+  return 'none';
+}
+
 export const interrupt = shim.func('vpci_shim_interrupt', 'int', ['uint', 'uint']);
 export const vectors = shim.func('vpci_shim_vectors', 'int', ['uint']);
 export const intxMasked = shim.func('vpci_shim_intx_masked', 'int', []);
@@ -112,6 +123,9 @@ export class VtdGuest {
   unit;
   #view = new DataView(wasm.buffer);
   #tail = 0;
+  #held = 0;
+  /** Descriptors wait for {@link release}, or until the queue is full. */
+  hold = false;
   static ROOT = 0x1000;
   static QUEUE = 0x2000;
   static CONTEXT = 0x4000;
@@ -173,12 +187,28 @@ export class VtdGuest {
   }
 
   submit(low, high = 0n) {
-    const at = VtdGuest.QUEUE + this.#tail;
-    this.write(at, low);
-    this.write(at + 8, high);
-    this.write(at + 16, 0n);
-    this.write(at + 24, 0n);
-    this.#tail = (this.#tail + 32) & 0xfff;
+    this.submitAll([[low, high]]);
+  }
+
+  /** Descriptors, `[low, high]` each, with one write of the tail. */
+  submitAll(descriptors) {
+    for (const [low, high = 0n] of descriptors) {
+      const at = VtdGuest.QUEUE + this.#tail;
+      this.write(at, low);
+      this.write(at + 8, high);
+      this.write(at + 16, 0n);
+      this.write(at + 24, 0n);
+      this.#tail = (this.#tail + 32) & 0xfff;
+      this.#held += 1;
+    }
+    if (!this.hold || this.#held > 100) this.release();
+  }
+
+  /** The write of the tail. */
+  release() {
+    this.hold = false;
+    if (this.#held === 0) return;
+    this.#held = 0;
     this.unit.writeRegister(0x88, 4, this.#tail);
     // IQE, ICE, ITE.
     if ((this.unit.readRegister(0x34, 4) & 0x70) !== 0) throw new Error('the unit refused a descriptor');

@@ -71,6 +71,7 @@ const vtdOp = fc.oneof(
     arbitrary: fc.record({ op: fc.constant('cache'), pasid: fc.constantFrom(0, 1, 5, 300, 0xf_ffff) }),
   },
   { weight: 2, arbitrary: fc.record({ op: fc.constantFrom('global', 'iotlb', 'off', 'on', 'reset') }) },
+  { weight: 1, arbitrary: fc.record({ op: fc.constantFrom('hold', 'hold', 'release') }) },
   { weight: 1, arbitrary: fc.record({ op: fc.constant('rid'), ridPasid: fc.constantFrom(0, 1, 5) }) },
   { weight: 1, arbitrary: fc.record({ op: fc.constant('pri'), on: fc.boolean() }) },
   { weight: 2, arbitrary: fc.record({ op: fc.constant('fail'), fail: refusal }) },
@@ -164,15 +165,22 @@ bed('vfio-shim', whyNoShim)('a mirror and its model', () => {
                liveRid = on ? written.get(ridPasid) : undefined;
              };
              const all = () => look([0, 1, 5, 300, 0xf_ffff]);
+             // By the queue: in effect once its tail is written.
+             const later = [];
+             const told = (call) => { later.push(call); if (!guest.hold) release(); };
+             const release = () => { guest.release(); for (const call of later.splice(0)) call(); };
+             const HELD = ['entry', 'cache', 'global', 'iotlb', 'hold'];
              const run = {
                entry: ({ pasid, pgtt, table }) => {
                  guest.entry(pasid, { pgtt, table });
                  if (pgtt === undefined) written.delete(pasid);
                  else written.set(pasid, { pgtt, table });
                },
-               cache: ({ pasid }) => { if (!on) return; guest.pasidCache(pasid); look([pasid]); },
-               global: () => { if (!on) return; guest.pasidCacheGlobal(); all(); },
+               cache: ({ pasid }) => { if (!on) return; guest.pasidCache(pasid); told(() => look([pasid])); },
+               global: () => { if (!on) return; guest.pasidCacheGlobal(); told(all); },
                iotlb: () => { if (on) guest.iotlbGlobal(); },
+               hold: () => { guest.hold = true; },
+               release: () => {},
                on: () => { if (on) return; guest.restartQueue(); guest.enable(); on = true; all(); },
                off: () => { if (!on) return; guest.unit.writeRegister(0x18, 4, 0); on = false; all(); },
                reset: () => { iommu.reset(); on = false; all(); },
@@ -186,6 +194,7 @@ bed('vfio-shim', whyNoShim)('a mirror and its model', () => {
              let priWas = fn.endpointState.priEnable;
              for (const op of ${JSON.stringify(ops)}) {
                // Page requests on or off is looked at everywhere: then entries count that no invalidation told of yet.
+               if (!HELD.includes(op.op)) release();
                run[op.op](op);
                if (fn.endpointState.priEnable !== priWas) { priWas = fn.endpointState.priEnable; all(); }
                const failed = new Set(mirror.failures.map(({ pasid }) => pasid));

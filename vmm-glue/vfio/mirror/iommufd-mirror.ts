@@ -1,18 +1,18 @@
 import { type Endpoint, TypedEmitter, VpciError } from '../../../src/index.ts';
 import type { GuestMemoryRegion } from '../../../src/memory/index.ts';
-import type { EndpointEvent, TablesInvalidatedEvent, ViommuEvents } from '../../../src/viommu/events.ts';
+import type { EndpointEvent, ViommuEvents } from '../../../src/viommu/events.ts';
 import { TableIommu } from '../../../src/viommu/table/index.ts';
 import type { Viommu } from '../../../src/viommu/index.ts';
 import { VtdIommu } from '../../../src/viommu/vtd/index.ts';
-import { CAP, CAP_CM } from '../../../src/viommu/vtd/registers.ts';
 import { GuestRam } from '../guest-ram.ts';
-import { askHardwareInfo, type VtdHardware } from '../hardware-info.ts';
 import { IommufdObjects } from '../iommufd-objects.ts';
 import { IOMMU_HWPT_ALLOC_PASID } from '../structs/index.ts';
 import type { VfioDevice } from '../vfio-device.ts';
 import type { MirrorEvents, MirrorFailure } from './events.ts';
+import { ALL_ADDRESSES, Invalidated, type InvalidatedRange } from './invalidated.ts';
 import { PageRequestRelay } from './page-request-relay.ts';
 import type { MirrorFailureReason, MirrorSource, Wanted } from './source.ts';
+import { checkCachingMode, nestingHost, unsupportedModel } from './supported.ts';
 import { TableSource } from './table-source.ts';
 import { VtdSource } from './vtd-source.ts';
 
@@ -73,6 +73,7 @@ export class IommufdMirror extends TypedEmitter<MirrorEvents> {
   readonly #slots = new Map<number | null, Slot>();
   readonly #failures = new Map<number | null | 'all', MirrorFailure>();
   readonly #ends: (() => void)[] = [];
+  #invalidated = new Invalidated();
   #empty: number | undefined;
   #rid: number;
   #present = true;
@@ -112,7 +113,6 @@ export class IommufdMirror extends TypedEmitter<MirrorEvents> {
       iommu.pageRequest({ ...request, rid: this.#rid }),
     );
     this.#connect();
-    this.#on('tables-invalidated', (event) => this.#tablesInvalidated(event));
     this.#on('endpoint', (event) => this.#endpointChanged(event));
     this.#lookOver();
   }
@@ -149,6 +149,17 @@ export class IommufdMirror extends TypedEmitter<MirrorEvents> {
   }
 
   #followTable(source: TableSource): void {
+    this.#on('tables-invalidated', ({ rid, pasid }) => {
+      if (!this.#isMine(rid)) return;
+      if (pasid === 'all') {
+        // Nothing that was mirrored holds, not even by the same name.
+        this.#dropAll();
+        this.#lookOver();
+      } else {
+        source.changed(pasid);
+        this.#sync(pasid);
+      }
+    });
     this.#on('mapped', (event) => {
       if (event.rid === this.#rid) this.#try(event.pasid, () => source.map(event));
     });
@@ -158,20 +169,44 @@ export class IommufdMirror extends TypedEmitter<MirrorEvents> {
   }
 
   #followVtd(source: VtdSource): void {
+    this.#on('tables-invalidated', ({ rid, pasid }) => {
+      if (this.#isMine(rid)) this.#invalidated.tables.add(pasid);
+    });
     this.#on('translation-invalidated', ({ rid, pasid, iova, size }) => {
       // The one without PASID is told too, whether it goes by that entry or not.
-      if (rid !== this.#rid || pasid === null) return;
-      this.#invalidate(pasid, iova, size);
-      if (this.#slots.get(null)?.nested === true && source.ridGoesBy(pasid)) {
-        this.#invalidate(null, iova, size);
-      }
+      if (this.#isMine(rid) && pasid !== null) this.#invalidated.addTranslations(pasid, iova, iova + size);
     });
     this.#on('pasid-invalidated', ({ rid, pasid }) => {
-      if (rid !== this.#rid) return;
-      // The requests without PASID may go by that entry.
-      const slots = pasid === 'all' ? [...this.#slots.keys()] : [null, pasid];
-      for (const one of slots) this.#invalidate(one, 0n, 'all');
+      const { start, end } = ALL_ADDRESSES;
+      if (this.#isMine(rid)) this.#invalidated.addTranslations(pasid, start, end);
     });
+    this.#on('invalidation-barrier', () => this.#carryOut(source));
+  }
+
+  #isMine(rid: number | 'all'): boolean {
+    return this.#present && (rid === 'all' || rid === this.#rid);
+  }
+
+  /** Does what the guest is about to be told to be done. */
+  #carryOut(source: VtdSource): void {
+    const { tables, translations } = this.#invalidated;
+    this.#invalidated = new Invalidated();
+    if (tables.has('all') || (tables.size > 0 && this.#failures.has('all'))) this.#lookOver();
+    else if (tables.size > 0) {
+      // Requests without PASID go by the entry of RID_PASID.
+      this.#sync(null);
+      for (const pasid of tables) if (pasid !== null && pasid !== 'all') this.#sync(pasid);
+    }
+    if (translations.has('all')) {
+      for (const pasid of this.#slots.keys()) this.#invalidate(pasid, ALL_ADDRESSES);
+      return;
+    }
+    const ridPasid = this.#slots.get(null)?.nested === true ? source.ridPasid() : undefined;
+    for (const [pasid, range] of translations) {
+      if (pasid === 'all') continue;
+      this.#invalidate(pasid, range);
+      if (pasid === ridPasid) this.#invalidate(null, range);
+    }
   }
 
   #on<Name extends keyof ViommuEvents>(event: Name, listener: (payload: ViommuEvents[Name]) => void): void {
@@ -210,16 +245,10 @@ export class IommufdMirror extends TypedEmitter<MirrorEvents> {
   /** The function is not behind its requester ID any more. */
   #leave(): void {
     this.#present = false;
+    this.#invalidated = new Invalidated();
     this.#dropAll();
     this.#iommu.unblock(this.#rid, 'all');
     this.#failures.clear();
-  }
-
-  #tablesInvalidated({ rid, pasid }: TablesInvalidatedEvent): void {
-    if (!this.#present || (rid !== 'all' && rid !== this.#rid)) return;
-    if (pasid === 'all' && this.#source.startsOver) this.#dropAll();
-    if (pasid === 'all' || this.#failures.has('all')) this.#lookOver();
-    else for (const one of this.#source.affected(pasid)) this.#sync(one);
   }
 
   /** Looks at everything that the guest configured. */
@@ -350,11 +379,11 @@ export class IommufdMirror extends TypedEmitter<MirrorEvents> {
     this.#drop(null);
   }
 
-  #invalidate(pasid: number | null, address: bigint, size: bigint | 'all'): void {
+  #invalidate(pasid: number | null, { start, end }: InvalidatedRange): void {
     const slot = this.#slots.get(pasid);
     if (slot?.nested !== true) return;
-    const pages = size === 'all' || size >= 1n << 64n ? 'all' : size >> 12n;
-    this.#try(pasid, () => this.#objects.invalidate(slot.hwpt, address, pages));
+    const pages = end - start >= ALL_ADDRESSES.end ? 'all' : (end - start) >> 12n;
+    this.#try(pasid, () => this.#objects.invalidate(slot.hwpt, start, pages));
   }
 
   #try(pasid: number | null, change: () => void): void {
@@ -394,44 +423,4 @@ export class IommufdMirror extends TypedEmitter<MirrorEvents> {
     if (pasid !== 'all') return;
     for (const other of this.#failures.keys()) this.#iommu.block(this.#rid, other);
   }
-}
-
-/** @throws VpciError `VPCI_UNSUPPORTED` */
-function checkCachingMode(iommu: VtdIommu): void {
-  if ((iommu.readRegister(CAP, 4) & CAP_CM) !== 0) return;
-  throw new VpciError(
-    'VPCI_UNSUPPORTED',
-    'a VtdIommu without caching mode cannot be mirrored: entries become valid without an invalidation, so that nothing tells when to attach; leave cachingMode on',
-  );
-}
-
-/** What the host's unit says, which has nested translation. @throws VpciError `VPCI_UNSUPPORTED`. */
-function nestingHost({ iommufd, deviceId, native, subject }: VfioDevice): VtdHardware {
-  const known = iommufd !== undefined && deviceId !== undefined;
-  const info = known ? askHardwareInfo(native, iommufd, deviceId, []) : undefined;
-  if (info?.vtd?.nesting === true) return info.vtd;
-  const what =
-    info === undefined
-      ? 'does not say what it is'
-      : info.iommu === 'intel-vtd'
-        ? 'has no nested translation (ECAP.NEST)'
-        : info.iommu === 'amd'
-          ? 'is an AMD one, and Linux nests guest tables there only for devices without PASID'
-          : `is ${info.iommu}, whose tables are not those of VT-d`;
-  throw new VpciError(
-    'VPCI_UNSUPPORTED',
-    `the guest's VT-d tables cannot be given to the IOMMU of ${subject}: it ${what}; use a TableIommu`,
-  );
-}
-
-function unsupportedModel(model: string): VpciError {
-  const why = model.startsWith('riscv')
-    ? 'entries of a RISC-V IOMMU become valid without an invalidation, so that nothing tells when to attach'
-    : model.startsWith('amd')
-      ? 'Linux nests the tables of an AMD IOMMU only for devices without PASID'
-      : 'Linux, or this mirror, has no way to give the hardware its tables';
-  return new VpciError(
-    'VPCI_UNSUPPORTED',
-    `a vIOMMU of model ${model} cannot be mirrored: ${why}; use a TableIommu, or a VtdIommu on a VT-d host`,
-  );
 }

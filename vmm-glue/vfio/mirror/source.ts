@@ -16,14 +16,10 @@ export type Wanted =
 
 /** What the mirror of each model does: tells what the host is to have, and follows translations. */
 export interface MirrorSource {
-  /** True: after an invalidation of all tables nothing that was mirrored holds, not even by the same name. */
-  readonly startsOver: boolean;
   /** PASIDs that may have to be attached; undefined when they are too many. */
   pasids(): readonly number[] | undefined;
   /** What the host is to have now. @throws VpciError when the host refuses what that needs. */
   wanted(pasid: number | null): Wanted;
-  /** Whose tables may have changed when those of `pasid` were invalidated, in the order to look at them. */
-  affected(pasid: number | null): readonly (number | null)[];
   /** It is detached: what was made for it goes. */
   forget(pasid: number | null): void;
   /** All is detached, and stays so. */

@@ -19,7 +19,6 @@ const PAGES = 2 ** 52;
 
 /** The neutral model in an iommufd: an address space of the host for each of the model's, with the same mappings. */
 export class TableSource implements MirrorSource {
-  readonly startsOver = true;
   readonly #iommu: TableIommu;
   readonly #rid: () => number;
   readonly #objects: IommufdObjects;
@@ -63,10 +62,9 @@ export class TableSource implements MirrorSource {
     };
   }
 
-  affected(pasid: number | null): readonly (number | null)[] {
-    // It was attached just now, or detached, and has no mappings.
+  /** It was attached just now, or detached, and has no mappings. */
+  changed(pasid: number | null): void {
     this.#found.delete(pasid);
-    return [pasid];
   }
 
   forget(pasid: number | null): void {

@@ -14,7 +14,6 @@ import { pasidZero } from './table-source.ts';
 
 /** A VT-d unit in an iommufd: all of guest memory as the second stage, and on it the guest's first stages. */
 export class VtdSource implements MirrorSource {
-  readonly startsOver = false;
   readonly #iommu: VtdIommu;
   readonly #rid: () => number;
   readonly #objects: IommufdObjects;
@@ -63,14 +62,9 @@ export class VtdSource implements MirrorSource {
     }
   }
 
-  affected(pasid: number | null): readonly (number | null)[] {
-    // Requests without PASID go by the entry of RID_PASID.
-    return pasid === null ? [null] : [null, pasid];
-  }
-
-  /** True when requests without PASID go by the entry of `pasid`. */
-  ridGoesBy(pasid: number): boolean {
-    return this.#iommu.viewTranslation(this.#rid(), null).pasid === pasid;
+  /** By whose entry requests without PASID go; undefined in legacy mode. */
+  ridPasid(): number | undefined {
+    return this.#iommu.viewTranslation(this.#rid(), null).pasid;
   }
 
   forget(): void {}
