@@ -19,11 +19,10 @@ export class Blocks {
     pasids.add(pasid === 'all' ? EVERYTHING : pasid);
   }
 
-  /** Takes the block of (`rid`, `pasid`) away, or with `all` every one of `rid`. */
+  /** Takes the block of (`rid`, `pasid`) away, or that of everything; those of single PASIDs outlast it. */
   remove(rid: number, pasid: number | 'all'): void {
     const pasids = this.#byRid.get(rid);
-    if (pasids === undefined) return;
-    if (pasid !== 'all') pasids.delete(pasid);
-    if (pasid === 'all' || pasids.size === 0) this.#byRid.delete(rid);
+    pasids?.delete(pasid === 'all' ? EVERYTHING : pasid);
+    if (pasids?.size === 0) this.#byRid.delete(rid);
   }
 }

@@ -134,7 +134,7 @@ export abstract class Viommu extends EndpointHost {
   }
 
   /**
-   * Takes a block away; with `all` every block of `target`.
+   * Takes a block away; with `all` the one of everything, which those of single PASIDs outlast.
    *
    * @throws VpciError as {@link Viommu.block}.
    */

@@ -131,13 +131,8 @@ export class IommufdMirror extends TypedEmitter<MirrorEvents> {
   /** Detaches everything and follows no more; the model's blocks go. Close it before the device. */
   close(): void {
     for (const end of this.#ends.splice(0)) end();
-    const present = this.#present;
-    if (present) this.#iommu.connectDevice(this.#rid, {});
-    this.#present = false;
-    this.#dropAll();
-    // Somebody else may be behind a requester ID that was left.
-    if (present) this.#iommu.unblock(this.#rid, 'all');
-    this.#failures.clear();
+    if (this.#present) this.#iommu.connectDevice(this.#rid, {});
+    this.#leave();
     this.#source.close();
     this.#relay.close();
     if (this.#empty !== undefined) this.#objects.destroy(this.#empty);
@@ -244,10 +239,11 @@ export class IommufdMirror extends TypedEmitter<MirrorEvents> {
 
   /** The function is not behind its requester ID any more. */
   #leave(): void {
+    for (const pasid of this.#failures.keys()) this.#pardon(pasid);
+    // From now on somebody else may be behind the requester ID, with blocks of its own.
     this.#present = false;
     this.#invalidated = new Invalidated();
     this.#dropAll();
-    this.#iommu.unblock(this.#rid, 'all');
     this.#failures.clear();
   }
 
@@ -412,15 +408,11 @@ export class IommufdMirror extends TypedEmitter<MirrorEvents> {
     const unsupported = reason === 'host' && error.code === 'VPCI_UNSUPPORTED';
     const failure: MirrorFailure = { pasid, reason: unsupported ? 'unsupported' : reason, error };
     this.#failures.set(pasid, failure);
-    this.#iommu.block(this.#rid, pasid);
+    if (this.#present) this.#iommu.block(this.#rid, pasid);
     return failure;
   }
 
   #pardon(pasid: number | null | 'all'): void {
-    if (!this.#failures.delete(pasid)) return;
-    this.#iommu.unblock(this.#rid, pasid);
-    // Blocks of single PASIDs stay under one of everything.
-    if (pasid !== 'all') return;
-    for (const other of this.#failures.keys()) this.#iommu.block(this.#rid, other);
+    if (this.#failures.delete(pasid) && this.#present) this.#iommu.unblock(this.#rid, pasid);
   }
 }
