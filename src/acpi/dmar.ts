@@ -1,4 +1,4 @@
-import { checkAddress, checkInteger, TableBytes, type TableIdentity } from './table-bytes.ts';
+import { badArgument, checkAddress, checkInteger, TableBytes, type TableIdentity } from './table-bytes.ts';
 
 /** A device that a structure of the DMAR table names (VT-d 8.3.1). */
 export interface DeviceScope {
@@ -65,7 +65,7 @@ const SCOPE_TYPES: Readonly<Record<NonNullable<DeviceScope['kind']>, number>> = 
 /**
  * The DMAR table (VT-d 8.1): which unit translates for which device.
  *
- * @throws RangeError for a number out of range.
+ * @throws VpciError `VPCI_BAD_ARGUMENT` for a number out of range, or more device scopes than a structure can hold.
  */
 export function dmarTable(table: DmarTable): Uint8Array {
   const { hostAddressWidth = 48, interruptRemapping = false, x2apicOptOut = false } = table;
@@ -113,6 +113,7 @@ function segmentOf({ segment = 0 }: { readonly segment?: number }): number {
 function structure(type: number, fields: TableBytes, scopes: readonly DeviceScope[] = []): TableBytes {
   const body = new TableBytes().append(fields);
   for (const scope of scopes) body.append(scopeBytes(scope));
+  checkInteger(4 + body.length, 0, 0xffff, 'length of a structure with its device scopes');
   return new TableBytes()
     .uint(type, 2)
     .uint(4 + body.length, 2)
@@ -120,6 +121,9 @@ function structure(type: number, fields: TableBytes, scopes: readonly DeviceScop
 }
 
 function scopeBytes({ kind = 'endpoint', enumerationId = 0, startBus = 0, path }: DeviceScope): TableBytes {
+  if (!Object.hasOwn(SCOPE_TYPES, kind)) {
+    throw badArgument(`kind of a device scope is "${kind}": use ${Object.keys(SCOPE_TYPES).join(', ')}`);
+  }
   checkInteger(enumerationId, 0, 0xff, 'enumerationId');
   checkInteger(startBus, 0, 0xff, 'startBus');
   checkInteger(path.length, 1, 124, 'elements of a path');

@@ -14,7 +14,7 @@ export interface McfgRange {
 /**
  * The MCFG table (PCI Firmware 4.1.2): where ECAM is.
  *
- * @throws RangeError for a number out of range.
+ * @throws VpciError `VPCI_BAD_ARGUMENT` for a number out of range.
  */
 export function mcfgTable(ranges: readonly McfgRange[], identity: TableIdentity = {}): Uint8Array {
   const body = new TableBytes().zeros(8);

@@ -1,3 +1,5 @@
+import { VpciError } from '../pci/vpci-error.ts';
+
 /** Who made a table (ACPI 5.2.6): what the guest's firmware shows. */
 export interface TableIdentity {
   /** OEMID, up to 6 ASCII characters. Default `VPCI`. */
@@ -42,7 +44,7 @@ export class TableBytes {
   }
 
   append(other: TableBytes): this {
-    this.#bytes.push(...other.#bytes);
+    for (const byte of other.#bytes) this.#bytes.push(byte);
     return this;
   }
 
@@ -71,21 +73,25 @@ export class TableBytes {
   }
 }
 
-/** @throws RangeError unless `value` is a whole number of `min`..`max`. */
+/** @throws VpciError `VPCI_BAD_ARGUMENT` unless `value` is a whole number of `min`..`max`. */
 export function checkInteger(value: number, min: number, max: number, what: string): void {
   if (Number.isInteger(value) && value >= min && value <= max) return;
-  throw new RangeError(`${what} is ${value}: give a whole number of ${min} to 0x${max.toString(16)}`);
+  throw badArgument(`${what} is ${value}: give a whole number of ${min} to 0x${max.toString(16)}`);
 }
 
-/** @throws RangeError unless `address` is a 64-bit address and a multiple of `alignment`. */
+/** @throws VpciError `VPCI_BAD_ARGUMENT` unless `address` is a 64-bit address and a multiple of `alignment`. */
 export function checkAddress(address: number | bigint, alignment: bigint, what: string): void {
   const whole = typeof address === 'bigint' || Number.isSafeInteger(address) ? BigInt(address) : -1n;
   if (whole >= 0n && whole < 1n << 64n && whole % alignment === 0n) return;
-  throw new RangeError(`${what} is ${address}: give a multiple of 0x${alignment.toString(16)} below 2^64`);
+  throw badArgument(`${what} is ${address}: give a multiple of 0x${alignment.toString(16)} below 2^64`);
 }
 
 function checkAscii(text: string, size: number, what: string): void {
   if (text.length > size || !/^[\x20-\x7e]*$/.test(text)) {
-    throw new RangeError(`${what} is "${text}": give up to ${size} ASCII characters`);
+    throw badArgument(`${what} is "${text}": give up to ${size} ASCII characters`);
   }
+}
+
+export function badArgument(message: string): VpciError {
+  return new VpciError('VPCI_BAD_ARGUMENT', message);
 }

@@ -39,7 +39,7 @@ const TORN_LIMIT = 8;
  * Guest memory, as regions over buffers. A unit's walkers ask for a span and then read words; the embedder
  * reads and writes bytes. No guest-physical address makes anything throw.
  *
- * A span is `length` bytes that do not cross a 4 KiB boundary, at a multiple of 8. Addresses come as two
+ * A span is `length` bytes in one region that do not cross a 4 KiB boundary, at a multiple of 8. Addresses come as two
  * halves of 32 bits, so that none is ever boxed.
  */
 export class GuestMemory {
@@ -55,6 +55,7 @@ export class GuestMemory {
   #piece: Piece = NOWHERE;
   #at = 0;
   readonly #remote = new RemotePages();
+  #generation = 0;
   #poison: readonly Poison[] = [];
 
   /** @throws VpciError `VPCI_MEMORY` as {@link GuestMemory.addRegion}. */
@@ -102,10 +103,13 @@ export class GuestMemory {
   /**
    * Makes later accesses of units to a range fail; the embedder still reads and writes it.
    *
-   * @throws VpciError `VPCI_MEMORY` unless the range is one of whole bytes below 2^52.
+   * @throws VpciError `VPCI_MEMORY` unless the range is one of whole bytes below 2^52, for another kind too.
    */
   poison(base: number, size: number, kind: PoisonKind): void {
     checkRange(base, size, 1);
+    if (kind !== 'access' && kind !== 'corruption') {
+      throw memoryError(`poison of kind "${String(kind)}": use access or corruption`);
+    }
     const status = kind === 'access' ? SPAN_ABSENT : SPAN_CORRUPT;
     this.#poison = [...this.#poison, { base, end: base + size, status }];
   }
@@ -182,25 +186,50 @@ export class GuestMemory {
   /** Stores the first `count` of `values` at a guest-physical address; returns `SPAN_*`, nothing stored but with 0. */
   store(high: number, low: number, values: Int32Array, count: number): number {
     const remote = this.#remote.blank(high, low);
-    const status =
-      remote === undefined ? this.span(high, low, count * 4) : this.#enter(remote, high, low, count * 4);
+    if (remote === undefined) return this.#storeAt(high, low, values, count);
+    this.#piece = remote;
+    const status = this.#storeAt(high, low, values, count);
+    // A page that was made for this only must not be found again.
+    this.#piece = NOWHERE;
+    return status;
+  }
+
+  #storeAt(high: number, low: number, values: Int32Array, count: number): number {
+    const status = this.span(high, low, count * 4);
     if (status !== SPAN_OK) return status;
     if (this.#piece.readOnly) return SPAN_ABSENT;
     for (let i = 0; i < count; i++) Atomics.store(this.#piece.words, this.#at + i, values[i] ?? 0);
     this.#sendAway(this.#at, count);
-    // A page that was made for this only must not be found again.
-    if (remote !== undefined) this.#piece = NOWHERE;
     return SPAN_OK;
   }
 
-  /** Gives the 4 KiB page that was missing; `gpa` is a multiple of 4096. */
-  provide(gpa: number, page: Uint8Array): void {
+  /** Counts how often fetched pages were dropped: see {@link GuestMemory.provide}. */
+  get generation(): number {
+    return this.#generation;
+  }
+
+  /**
+   * Gives the 4 KiB page that was missing.
+   *
+   * @param gpa guest-physical address, a multiple of 4096
+   * @param page 4096 bytes
+   * @param generation {@link GuestMemory.generation} of when it was asked for: a page that was on its way when the
+   *   fetched ones were dropped may be as old as these, and is not taken. Default: now.
+   * @returns false when it was not taken
+   * @throws VpciError `VPCI_MEMORY` for another address or size.
+   */
+  provide(gpa: number, page: Uint8Array, generation: number = this.#generation): boolean {
+    checkRange(gpa, 4096, 4096);
+    if (page.length !== 4096) throw memoryError(`a page of ${page.length} bytes: give all 4096`);
+    if (generation !== this.#generation) return false;
     this.#remote.provide(gpa, page);
     this.#piece = NOWHERE;
+    return true;
   }
 
   /** Drops all fetched pages: the next request sees the memory as it is then. */
   forget(): void {
+    this.#generation++;
     this.#remote.forget();
     this.#piece = NOWHERE;
   }
@@ -279,11 +308,6 @@ export class GuestMemory {
     const both = Atomics.load(longs, at >>> 1);
     this.low = Number(BigInt.asIntN(32, both));
     this.high = Number(BigInt.asIntN(32, both >> 32n));
-  }
-
-  #enter(piece: Piece, high: number, low: number, length: number): number {
-    this.#piece = piece;
-    return this.span(high, low, length);
   }
 
   #poisonAt(high: number, low: number, length: number): number {

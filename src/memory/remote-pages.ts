@@ -42,7 +42,7 @@ export class RemotePages {
 
   provide(gpa: number, bytes: Uint8Array): void {
     const page = pageAt(gpa);
-    new Uint8Array(page.words.buffer).set(bytes.subarray(0, 4096));
+    new Uint8Array(page.words.buffer).set(bytes);
     this.#pages.set(gpa, page);
   }
 

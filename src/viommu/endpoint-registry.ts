@@ -8,6 +8,8 @@ import { RidTable } from './rid-table.ts';
 /** The endpoints behind a unit: which state stands behind a requester ID, and the way back to the device. */
 export class EndpointRegistry {
   readonly #byRid = new RidTable<EndpointState>();
+  /** Until an endpoint comes or goes: a search of the table is long, and invalidations come by the thousand. */
+  #rids: readonly number[] | undefined;
   // By state, not by RID: when two functions swap their RIDs, one of them is without any for a while.
   readonly #ports = new WeakMap<EndpointState, DevicePort>();
 
@@ -17,8 +19,9 @@ export class EndpointRegistry {
   }
 
   /** Requester IDs that have an endpoint, ascending. */
-  rids(): number[] {
-    return [...this.#byRid.entries()].map(([rid]) => rid);
+  rids(): readonly number[] {
+    this.#rids ??= [...this.#byRid.entries()].map(([rid]) => rid);
+    return this.#rids;
   }
 
   /**
@@ -29,6 +32,7 @@ export class EndpointRegistry {
   attach(state: EndpointState): void {
     checkPasidWidth(state.pasidWidth, `the PASID width of endpoint 0x${state.rid.toString(16)}`);
     this.#byRid.set(ridOf(state.rid), state);
+    this.#rids = undefined;
   }
 
   /** Takes `state` away from `previousRid`, unless another one stands there by now, and attaches it again. */
@@ -62,6 +66,8 @@ export class EndpointRegistry {
   }
 
   #leave(state: EndpointState, rid: number): void {
-    if (this.#byRid.get(rid) === state) this.#byRid.delete(rid);
+    if (this.#byRid.get(rid) !== state) return;
+    this.#byRid.delete(rid);
+    this.#rids = undefined;
   }
 }

@@ -3,7 +3,7 @@ import type { AccessKind } from './access.ts';
 
 /** A request was refused. */
 export interface FaultEvent {
-  /** Requester ID, up to 24 bits. */
+  /** Requester ID, up to 24 bits; -1 of a function that had none. */
   readonly rid: number;
   /** PASID of the request, or null. */
   readonly pasid: number | null;
@@ -37,23 +37,14 @@ export interface TranslationInvalidatedEvent {
 
 /**
  * What the tables say about a requester may have changed: whoever mirrors them looks again. VT-d: invalidations of the
- * context- or PASID-cache, a new root table, translation on or off. The table model: attach and detach. Both: reset
- * and restore.
+ * context- or PASID-cache, a new root table, translation on or off; those of everything once for each register write,
+ * before the guest hears that they are done. The table model: attach and detach. Both: reset and restore.
  */
 export interface TablesInvalidatedEvent {
   /** Requester ID; `all`: every one. */
   readonly rid: number | 'all';
   /** The PASID; null: the traffic without one; `all`: both. */
   readonly pasid: number | null | 'all';
-}
-
-/**
- * What a VT-d guest invalidated is announced in full: it is told next that all of it is in effect. A mirror that
- * collects announcements, which come as often as a guest likes, carries them out before its listener returns.
- */
-export interface InvalidationBarrierEvent {
-  /** Waits of the guest that end then; 0 when it waits otherwise, as for the register that it wrote. */
-  readonly waits: number;
 }
 
 /** The embedder mapped a range; of the table model only. */
@@ -114,7 +105,6 @@ export interface ViommuEvents {
   'pasid-invalidated': PasidInvalidatedEvent;
   'translation-invalidated': TranslationInvalidatedEvent;
   'tables-invalidated': TablesInvalidatedEvent;
-  'invalidation-barrier': InvalidationBarrierEvent;
   mapped: MappedEvent;
   'page-request': PageRequestEvent;
   interrupt: InterruptEvent;

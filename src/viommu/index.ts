@@ -31,7 +31,6 @@ export type {
   EndpointEvent,
   FaultEvent,
   InterruptEvent,
-  InvalidationBarrierEvent,
   MappedEvent,
   PageRequestEvent,
   PasidInvalidatedEvent,

@@ -34,6 +34,11 @@ export interface PageRequestAnswer {
   readonly response?: PrgResponseCode;
   /** The PASID that this response carries, if any. */
   readonly pasid?: number;
+  /**
+   * Guest-physical address of the 4 KiB page of tables that has to be fetched to decide it: give the page and ask
+   * again, in place of sending `response`, which holds where it cannot be had.
+   */
+  readonly missing?: bigint;
 }
 
 /**

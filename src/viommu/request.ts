@@ -20,7 +20,7 @@ import { OUT_WORDS } from './result.ts';
 
 /** One memory request as it arrives from the bus. Exactly one of `endpoint` and `rid` says whose it is. */
 export interface MemoryRequest {
-  /** Who asks; its requester ID is taken from its state. */
+  /** Who asks; its requester ID is taken from its state. While it has none, it is an unknown requester. */
   readonly endpoint?: Endpoint;
   /** Requester ID, up to 24 bits, in place of `endpoint`. */
   readonly rid?: number;
@@ -51,8 +51,12 @@ export interface HotRequest {
 /** Largest requester ID: 24 bits, of which PCIe uses 16 and a bare endpoint may use all. */
 export const RID_LIMIT = 0xffffff;
 
+/** The requester ID of a function that no bus number leads to: a guest can take it away at any time. */
+export const NO_RID = -1;
+
 // Not exported, and so folded into the code that uses them (see result.ts).
 const RID_MASK = RID_LIMIT;
+const UNREACHABLE = NO_RID;
 const PASID_MASK = PASID_LIMIT;
 const NONE = NO_PASID;
 const WORDS = OUT_WORDS;
@@ -80,12 +84,15 @@ export function ridOf(target: Endpoint | number): number {
   if (Number.isInteger(rid) && rid >= 0 && rid <= RID_LIMIT) return rid;
   throw new VpciError(
     'VPCI_REQUEST',
-    `${rid} is no requester ID: give a whole number of 0..0xffffff, or an endpoint`,
+    typeof target !== 'number' && rid === NO_RID
+      ? 'the function has no requester ID: add it to a segment; behind a port, it has one once the guest gave that a bus number'
+      : `${rid} is no requester ID: give a whole number of 0..0xffffff, or an endpoint`,
   );
 }
 
 /**
- * The requester ID of something that names exactly one of `endpoint` and `rid`.
+ * The requester ID of something that names exactly one of `endpoint` and `rid`; {@link NO_RID} for an endpoint that
+ * has none now.
  *
  * @throws VpciError `VPCI_REQUEST` when it names none or two, or the number is not 0..0xffffff.
  */
@@ -94,6 +101,7 @@ export function requesterOf(request: { readonly endpoint?: Endpoint; readonly ri
   if ((endpoint === undefined) === (rid === undefined)) {
     throw new VpciError('VPCI_REQUEST', 'say who asks: give exactly one of `endpoint` and `rid`');
   }
+  if (endpoint?.endpointState.rid === NO_RID) return NO_RID;
   return ridOf(endpoint ?? rid ?? Number.NaN);
 }
 
@@ -173,7 +181,7 @@ export function checkHotRequest(
   access: number,
   out: Uint32Array,
 ): void {
-  if ((rid & RID_MASK) !== rid) ridOf(rid);
+  if ((rid & RID_MASK) !== rid && rid !== UNREACHABLE) ridOf(rid);
   if ((pasid & PASID_MASK) !== pasid && pasid !== NONE) pasidArgument(pasid);
   if (!isHalf(iovaHigh) || !isHalf(iovaLow)) {
     throw new VpciError('VPCI_REQUEST', 'give the address as two halves of 32 bits, signed or unsigned');

@@ -97,12 +97,12 @@ export abstract class Viommu extends EndpointHost {
   /**
    * The hot door: decides one memory request without allocating.
    *
-   * @param rid requester ID, 0..0xffffff
+   * @param rid requester ID, 0..0xffffff, or -1 for a function that has none now, which is an unknown requester
    * @param pasid 0..0xfffff, or -1 for a request without one
    * @param iovaHigh bits 63:32 of the bus address, signed or unsigned; `| 0` keeps it from being boxed
    * @param iovaLow bits 31:0, likewise
    * @param access `ACCESS_*` bits
-   * @param out receives the result, see `OUT_*`; at least 6 words
+   * @param out receives the result, see `OUT_*`; at least 6 words. A listener that asks meanwhile needs another one
    * @returns `STATUS_*`; negative when there is no address
    * @throws VpciError `VPCI_REQUEST` or `VPCI_PASID` for arguments out of range.
    */

@@ -3,6 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { withCode } from '../viommu/support.ts';
 import { type DmarTable, dmarTable, mcfgTable } from '../../src/acpi/index.ts';
 import { bed } from '../support/beds.ts';
 
@@ -97,8 +98,14 @@ describe('dmarTable', () => {
     ['hostAddressWidth', { hostAddressWidth: 65, units: [] }],
     ['oemId', { oemId: 'TOO LONG', units: [] }],
     ['oemRevision', { oemRevision: -1, units: [] }],
+    [
+      'length of a structure',
+      {
+        units: [{ registers: 0, scopes: Array.from({ length: 9000 }, () => ({ path: [[0, 0]] as const })) }],
+      },
+    ],
   ])('refuses a %s out of range', (what, table) => {
-    expect(() => dmarTable(table)).toThrow(RangeError);
+    expect(() => dmarTable(table)).toThrow(withCode('VPCI_BAD_ARGUMENT'));
     expect(() => dmarTable(table)).toThrow(what);
   });
 });
@@ -129,10 +136,15 @@ describe('mcfgTable', () => {
     expect(new DataView(table.buffer).getUint32(4, true)).toBe(table.length);
   });
 
+  it('has as many ranges as there are', () => {
+    const ranges = Array.from({ length: 20_000 }, (_, segment) => ({ base: 0, segment }));
+    expect(mcfgTable(ranges)).toHaveLength(36 + 8 + 20_000 * 16);
+  });
+
   it('refuses what cannot be', () => {
-    expect(() => mcfgTable([{ base: 0x1000 }])).toThrow(RangeError);
-    expect(() => mcfgTable([{ base: 0, startBus: 2, endBus: 1 }])).toThrow(RangeError);
-    expect(() => mcfgTable([{ base: 2 ** 60 }])).toThrow(RangeError);
+    expect(() => mcfgTable([{ base: 0x1000 }])).toThrow(withCode('VPCI_BAD_ARGUMENT'));
+    expect(() => mcfgTable([{ base: 0, startBus: 2, endBus: 1 }])).toThrow(withCode('VPCI_BAD_ARGUMENT'));
+    expect(() => mcfgTable([{ base: 2 ** 60 }])).toThrow(withCode('VPCI_BAD_ARGUMENT'));
   });
 });
 

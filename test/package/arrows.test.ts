@@ -14,7 +14,7 @@ const rooms: Record<string, readonly string[]> = {
   segment: ['pci', 'config', 'function'],
   memory: ['pci'],
   viommu: ['pci', 'memory'],
-  acpi: [],
+  acpi: ['pci'],
   inspect: ['pci', 'config', 'function', 'segment', 'memory', 'viommu', 'acpi'],
   trace: ['pci', 'config', 'function', 'segment', 'memory', 'viommu', 'acpi', 'inspect'],
 };

@@ -2,6 +2,8 @@ import { describe, expect, it } from 'vitest';
 import { createEndpointState } from '../../src/pci/endpoint.ts';
 import { accessKind, addressType, isAccess } from '../../src/viommu/access.ts';
 import { checkHotRequest, type MemoryRequest, parseRequest, ridOf } from '../../src/viommu/request.ts';
+import { TableIommu } from '../../src/viommu/table/index.ts';
+import { VtdIommu } from '../../src/viommu/vtd/index.ts';
 import { withCode } from './support.ts';
 
 const base: MemoryRequest = { rid: 0x0100, address: 0x1000, access: 'read' };
@@ -68,7 +70,7 @@ describe('a request of the hot door', () => {
   });
 
   it.each<[string, () => void, string]>([
-    ['RID', () => checkHotRequest(-1, -1, 0, 0, 1, out), 'VPCI_REQUEST'],
+    ['RID', () => checkHotRequest(-2, -1, 0, 0, 1, out), 'VPCI_REQUEST'],
     ['PASID', () => checkHotRequest(1, 0x100000, 0, 0, 1, out), 'VPCI_PASID'],
     ['PASID below -1', () => checkHotRequest(1, -2, 0, 0, 1, out), 'VPCI_PASID'],
     ['high half', () => checkHotRequest(1, 1, 2 ** 32, 0, 1, out), 'VPCI_REQUEST'],
@@ -99,4 +101,29 @@ describe('access bits', () => {
 it('takes a requester ID from an endpoint', () => {
   expect(ridOf({ endpointState: createEndpointState(7) })).toBe(7);
   expect(ridOf(0xffffff)).toBe(0xffffff);
+});
+
+describe('a function that has no requester ID', () => {
+  const endpoint = { endpointState: { ...createEndpointState(0), rid: -1 } };
+
+  it.each([() => new TableIommu(), () => new VtdIommu()])('is an unknown requester', (make) => {
+    const unit = make();
+    const faults: number[] = [];
+    unit.on('fault', ({ rid }) => faults.push(rid));
+    const request = { endpoint, pasid: 5, address: 0, access: 'read' } as const;
+    const verdict = { status: 'unsupported-request', reason: 'unknown-requester' };
+    expect(unit.request(request)).toEqual(verdict);
+    expect(unit.explain(request).verdict).toEqual(verdict);
+    expect(unit.translate(-1, 5, 0, 0, 1, new Uint32Array(6))).toBeLessThan(0);
+    expect(unit.pageRequest({ endpoint, pasid: 5, read: true, last: true, prgi: 0, address: 0 })).toEqual({
+      queued: false,
+      response: 15,
+      pasid: 5,
+    });
+    expect(faults).toEqual([-1, -1]);
+  });
+
+  it('cannot be configured, and the error says what to do', () => {
+    expect(() => new TableIommu().attach(endpoint, 5)).toThrow('add it to a segment');
+  });
 });

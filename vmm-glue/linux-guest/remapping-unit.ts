@@ -3,6 +3,8 @@ import type {
   GuestMemory,
   InterruptEvent,
   MemoryRequest,
+  PageRequest,
+  PageRequestAnswer,
   Verdict,
   VtdIommu,
 } from '../../src/viommu/vtd/index.ts';
@@ -75,6 +77,21 @@ export class RemappingUnit<Iommu extends VtdIommu = VtdIommu> {
       verdict = this.iommu.request(request);
     }
     return verdict;
+  }
+
+  /**
+   * Hands on a page request of a device, and brings the tables that it needs.
+   *
+   * @throws VpciError `VPCI_REQUEST` or `VPCI_PASID` for what no message can carry.
+   */
+  async pageRequest(request: PageRequest): Promise<PageRequestAnswer> {
+    this.device.memory.forget();
+    let answer = this.iommu.pageRequest(request);
+    for (let pages = 0; answer.missing !== undefined && pages < REQUEST_PAGES; pages++) {
+      if (!(await this.device.fetchPage(Number(answer.missing)))) break;
+      answer = this.iommu.pageRequest(request);
+    }
+    return answer;
   }
 
   #read(offset: number, size: number): number {

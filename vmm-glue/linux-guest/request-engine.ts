@@ -192,7 +192,7 @@ export class RequestEngine extends TypedEmitter<EngineEvents> {
     const response = new Promise<PrgResponse | undefined>((resolve) => {
       this.#waiting.set(prgi, resolve);
     });
-    const { queued } = this.#unit.iommu.pageRequest({
+    const { queued } = await this.#unit.pageRequest({
       endpoint: this.function,
       pasid,
       address,

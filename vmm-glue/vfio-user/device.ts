@@ -165,9 +165,11 @@ export class VfioUserDevice extends TypedEmitter<DeviceEvents> {
    */
   async fetchPage(gpa: number): Promise<boolean> {
     const start = gpa - (gpa % 4096);
+    const { generation } = this.memory;
     const page = await this.read(start, 4096);
     if (page === undefined) return false;
-    this.memory.provide(start, page);
+    // One that is too old is missed again, and fetched again.
+    this.memory.provide(start, page, generation);
     return true;
   }
 

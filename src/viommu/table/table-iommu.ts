@@ -196,8 +196,8 @@ export class TableIommu extends Viommu {
   }
 
   override reset(): void {
-    this.#replaceTables(new Tables());
     super.reset();
+    this.#replaceTables(new Tables());
   }
 
   override saveState(): TableIommuState {

@@ -1,3 +1,4 @@
+import { SPAN_ABSENT, SPAN_MISS, SPAN_OK } from '../../memory/index.ts';
 import { NO_PASID } from '../access.ts';
 import { findContext, findLegacyContext, isEptrAlone, legacyType, pasidsOf } from './context.ts';
 import { checkMode, checkPasid, useRidPasid } from './decide.ts';
@@ -8,6 +9,7 @@ import {
   CONTEXT_PASIDE,
   DIRECTORY_ENTRY_BYTES,
   DIRECTORY_P,
+  LAST_RID,
   PASID4_EAFE,
   PASID4_FSPM,
   PASID4_FSPM_SHIFT,
@@ -45,7 +47,7 @@ export interface VtdTranslation {
    * memory that has to be fetched. Else how requests are translated.
    */
   readonly kind: 'off' | 'none' | 'pending' | 'pass-through' | 'first-stage' | 'second-stage' | 'nested';
-  /** Fault code (7.1.3), with `none`. */
+  /** Fault code (7.1.3), with `none`; absent for a requester ID beyond 16 bits, which has no tables. */
   readonly code?: number;
   /** PASID of the entry: with requests without PASID, RID_PASID. Absent in legacy mode. */
   readonly pasid?: number;
@@ -56,6 +58,7 @@ export interface VtdTranslation {
 /** Reads the tables for (`rid`, `pasid`); changes no cache, and records no fault. */
 export function viewTranslation(walk: Walk, rid: number, pasid: number): VtdTranslation {
   if (!walk.enabled) return { kind: 'off' };
+  if (rid > LAST_RID) return { kind: 'none' };
   walk.begin(rid, pasid, 0, 0, 0);
   let code = checkMode(walk);
   if (code !== 0) return refused(code);
@@ -84,7 +87,7 @@ export function viewTranslation(walk: Walk, rid: number, pasid: number): VtdTran
  * more than `limit`, or more tables than that, or some of them are in memory that has to be fetched.
  */
 export function presentPasids(walk: Walk, rid: number, limit: number): number[] | undefined {
-  if (!walk.enabled || walk.mode === TTM_LEGACY) return [];
+  if (!walk.enabled || walk.mode === TTM_LEGACY || rid > LAST_RID) return [];
   walk.begin(rid, NO_PASID, 0, 0, 0);
   if (checkMode(walk) !== 0) return [];
   const code = findContext(walk, []);
@@ -95,13 +98,17 @@ export function presentPasids(walk: Walk, rid: number, limit: number): number[] 
   const end = Math.min(pasidsOf(walk.context0), walk.rules.pasidLimit);
   let tables = 0;
   for (let first = 0; first < end; first += PER_DIRECTORY_ENTRY) {
-    if (!enterTable(walk, first)) continue;
+    const status = enterTable(walk, first);
+    if (status === SPAN_MISS) return undefined;
+    if (status !== SPAN_OK) continue;
     tables++;
     if (tables > limit) return undefined;
     const { high, low } = walk.memory;
     for (let pasid = first; pasid < Math.min(first + PER_DIRECTORY_ENTRY, end); pasid++) {
       const at = (low & POINTER) + (pasid - first) * PASID_ENTRY_BYTES;
-      if (walk.memory.span(high, at, PASID_ENTRY_BYTES) !== 0) break;
+      const there = walk.memory.span(high, at, PASID_ENTRY_BYTES);
+      if (there === SPAN_MISS) return undefined;
+      if (there !== SPAN_OK) break;
       if ((walk.memory.load32(0) & PASID_P) !== 0 && pasid !== ridPasid) found.push(pasid);
       if (found.length > limit) return undefined;
     }
@@ -109,15 +116,16 @@ export function presentPasids(walk: Walk, rid: number, limit: number): number[] 
   return found;
 }
 
-/** Leaves the pointer to the table of `first` and its neighbours in the memory's halves; false when there is none. */
-function enterTable(walk: Walk, first: number): boolean {
+/** Leaves the pointer to the table of `first` and its neighbours in the memory's halves; `SPAN_ABSENT`: there is none. */
+function enterTable(walk: Walk, first: number): number {
   const { memory, context0, context1 } = walk;
   const base = context0 & POINTER;
   const low = (base + (first / PER_DIRECTORY_ENTRY) * DIRECTORY_ENTRY_BYTES) | 0;
   const high = base < 0 && low >= 0 ? (context1 + 1) | 0 : context1;
-  if (memory.span(high, low, DIRECTORY_ENTRY_BYTES) !== 0) return false;
+  const status = memory.span(high, low, DIRECTORY_ENTRY_BYTES);
+  if (status !== SPAN_OK) return status;
   memory.load64(0);
-  return (memory.low & DIRECTORY_P) !== 0;
+  return (memory.low & DIRECTORY_P) === 0 ? SPAN_ABSENT : SPAN_OK;
 }
 
 function viewLegacy(walk: Walk): VtdTranslation {

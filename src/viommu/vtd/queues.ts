@@ -45,10 +45,10 @@ export const DESCRIPTOR_TIMEOUT = 2;
 export interface DescriptorHost {
   /** Carries out a descriptor other than a wait; the words are signed. Returns `DESCRIPTOR_*`. */
   readonly carryOut: (type: number, words: Int32Array) => number;
-  /** True when somebody has yet to carry out what was invalidated: waits end behind the barrier. */
-  readonly hasBarrier: () => boolean;
-  /** Has it carried out; `waits` end then. */
-  readonly barrier: (waits: number) => void;
+  /** True when listeners are yet to hear what was invalidated: waits end behind that. */
+  readonly isPending: () => boolean;
+  /** Ends what was invalidated, and tells them. */
+  readonly settle: () => void;
 }
 
 /** The invalidation queue (6.5.2): one serial job that goes on until it is empty, fails, or misses memory. */
@@ -60,7 +60,7 @@ export class InvalidationQueue {
   readonly #completion: EventRegisters;
   readonly #host: DescriptorHost;
   readonly #words = new Int32Array(8);
-  /** Words 0 to 3 of waits that end behind the barrier; no more than the queue holds. */
+  /** Words 0 to 3 of waits that end when listeners have heard all; no more than the queue holds. */
   readonly #waits: number[] = [];
   readonly #status = new Int32Array(1);
   #mode = TTM_LEGACY;
@@ -123,14 +123,11 @@ export class InvalidationQueue {
     }
   }
 
-  /**
-   * Once for all that the run has invalidated, however many waits there are: what a barrier costs depends on how much
-   * the guest has configured, and one write of the tail orders thousands.
-   */
+  /** Once for all that the run has invalidated, however many waits there are. */
   #settle(): void {
     const waits = this.#waits;
-    if (this.#host.hasBarrier()) this.#host.barrier(waits.length / WAIT_WORDS);
-    // A listener may have reset the unit.
+    this.#host.settle();
+    // A listener may have reset the unit, and there are none any more.
     for (let at = 0; at < waits.length; at += WAIT_WORDS) {
       this.#end(waits[at] ?? 0, waits[at + 1] ?? 0, waits[at + 2] ?? 0, waits[at + 3] ?? 0);
     }
@@ -144,7 +141,7 @@ export class InvalidationQueue {
     return registers.get(IQH) !== registers.get(IQT);
   }
 
-  /** Processes the descriptor at the head; false when it cannot go on. */
+  /** Processes the descriptor at the head; false when its memory has to be fetched. */
   #step(): boolean {
     const registers = this.#registers;
     const head = registers.get(IQH);
@@ -204,7 +201,7 @@ export class InvalidationQueue {
     const data = words[1] ?? 0;
     const low = words[2] ?? 0;
     const high = words[3] ?? 0;
-    if (this.#host.hasBarrier()) this.#waits.push(word0, data, low, high);
+    if (this.#host.isPending()) this.#waits.push(word0, data, low, high);
     else this.#end(word0, data, low, high);
     return DESCRIPTOR_DONE;
   }
@@ -221,8 +218,9 @@ export class InvalidationQueue {
     }
   }
 
+  /** Whoever hears of it may have repaired the queue: the registers say whether it goes on. */
   #fail(): boolean {
     this.#faults.raise(FSTS_IQE);
-    return false;
+    return true;
   }
 }

@@ -141,7 +141,11 @@ export function rootStep(
 }
 
 export function contextStep(walk: Walk, high: number, low: number, code: number): ExplanationStep {
-  const { context0, context1, context2 } = walk;
+  const { memory } = walk;
+  // Not those of the walk, which reads no more of an entry that is not present.
+  const context0 = memory.load32(0);
+  const context1 = memory.load32(1);
+  const context2 = memory.load32(2);
   const fields = {
     P: bit(context0, structures.CONTEXT_P),
     FPD: bit(context0, structures.CONTEXT_FPD),
@@ -158,7 +162,10 @@ export function contextStep(walk: Walk, high: number, low: number, code: number)
 }
 
 export function legacyContextStep(walk: Walk, high: number, low: number, code: number): ExplanationStep {
-  const { context0, context1, context2 } = walk;
+  const { memory } = walk;
+  const context0 = memory.load32(0);
+  const context1 = memory.load32(1);
+  const context2 = memory.load32(2);
   const fields = {
     P: bit(context0, structures.CONTEXT_P),
     FPD: bit(context0, structures.CONTEXT_FPD),
@@ -188,7 +195,12 @@ export function directoryStep(walk: Walk, high: number, low: number, code: numbe
 }
 
 export function pasidStep(walk: Walk, high: number, low: number, code: number): ExplanationStep {
-  const { entry0, entry1, entry2, entry4, entry5 } = walk;
+  const { memory } = walk;
+  const entry0 = memory.load32(0);
+  const entry1 = memory.load32(1);
+  const entry2 = memory.load32(2);
+  const entry4 = memory.load32(4);
+  const entry5 = memory.load32(5);
   const fields = {
     PASID: walk.pasid,
     P: bit(entry0, structures.PASID_P),

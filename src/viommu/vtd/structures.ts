@@ -4,6 +4,9 @@
  * @module
  */
 
+/** Largest requester ID that the tables have a place for (9.1). */
+export const LAST_RID = 0xffff;
+
 /** Root entry (9.1, 9.2): 16 bytes per bus. Scalable mode: two pointers of 64 bits, lower and upper. */
 export const ROOT_ENTRY_BYTES = 16;
 /** Present: P in legacy mode, LP and UP in scalable mode. */

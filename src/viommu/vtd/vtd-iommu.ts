@@ -8,6 +8,7 @@ import { type PageRequest, type PageRequestAnswer, parsePageRequest } from '../p
 import { pasidArgument, ridOf } from '../request.ts';
 import { TALLY_PAGE_REQUESTS, TALLY_PAGE_REQUESTS_REFUSED } from '../tally.ts';
 import { Viommu } from '../viommu.ts';
+import { Announcements } from './announcements.ts';
 import { type CapabilityWords, capabilityWords } from './capabilities.ts';
 import { Commands } from './commands.ts';
 import { presentPasids, viewTranslation, type VtdTranslation } from './entry-view.ts';
@@ -23,6 +24,8 @@ import { writeInvalidation } from './register-invalidation.ts';
 import * as registers from './registers.ts';
 import { rulesOf } from './rules.ts';
 import { loadVtdState, saveVtdState, type VtdIommuState } from './vtd-state.ts';
+import { join } from './steps.ts';
+import { LAST_RID } from './structures.ts';
 import { walkRequest } from './walk.ts';
 import { Walk } from './walk-state.ts';
 
@@ -58,8 +61,11 @@ export class VtdIommu extends Viommu {
   readonly #commands: Commands;
   readonly #queue: InvalidationQueue;
   readonly #pageQueue: PageRequestQueue;
-  /** Something was announced since the last barrier, and somebody listens for that. */
-  #announced = false;
+  readonly #announcements: Announcements = new Announcements({
+    endpoints: this.endpoints,
+    hears: (event) => this.hears(event),
+    emit: (event, payload) => this.emit(event, payload),
+  });
 
   /** @throws VpciError `VPCI_PASID_WIDTH` or `VPCI_BAD_ARGUMENT` for options out of range, or that do not fit. */
   constructor(options: VtdOptions = {}) {
@@ -94,9 +100,9 @@ export class VtdIommu extends Viommu {
       {
         invalidateDevice: (rid, invalidation) => this.invalidateAtc(rid, invalidation),
         respond: (rid, response) => this.sendPrgResponse(rid, response),
-        pasidGone: (rid, pasid) => this.#announcePasid(rid, pasid),
-        tablesGone: (rid, pasid) => this.#announceTables(rid, pasid),
-        pagesGone: (pasid, first, last) => this.#announcePages(pasid, first, last),
+        pasidGone: (rid, pasid) => this.#announcements.pasid(rid, pasid),
+        tablesGone: (rid, pasid) => this.#announcements.tables(rid, pasid),
+        pagesGone: (pasid, first, last) => this.#announcements.pages(pasid, first, last),
         timedOut: (rid) => this.#registers.set(registers.IQERCD + 4, rid),
       },
     );
@@ -108,8 +114,8 @@ export class VtdIommu extends Viommu {
       this.#completionEvent,
       {
         carryOut: (type, words) => this.#commands.carryOut(type, words),
-        hasBarrier: () => this.#announced,
-        barrier: (waits) => this.#barrier(waits),
+        isPending: () => this.#announcements.isPending,
+        settle: () => this.#settle(),
       },
     );
     this.#pageQueue = new PageRequestQueue(
@@ -125,12 +131,15 @@ export class VtdIommu extends Viommu {
   get missingMemory(): MissingMemory | null {
     const { missing } = this.#queue;
     if (missing === undefined) return null;
-    return { address: (BigInt(missing.high >>> 0) << 32n) | BigInt(missing.low >>> 0), size: 4096 };
+    return { address: join(missing.high, missing.low), size: 4096 };
   }
 
-  /** Goes on with the invalidation queue, after the memory it waited for was given. */
+  /**
+   * Goes on with the invalidation queue: after the memory it waited for was given, and after
+   * {@link VtdIommu.restoreState}, once guest memory is there. Nothing happens when it has nothing to do.
+   */
   resume(): void {
-    if (this.#queue.missing !== undefined) this.#queue.run();
+    this.#queue.run();
   }
 
   /**
@@ -147,7 +156,7 @@ export class VtdIommu extends Viommu {
   override writeRegister(offset: number, size: 1 | 2 | 4, value: number): void {
     if (size === 4 && (offset & 3) === 0 && offset >= 0 && offset < registers.REGISTER_BYTES) {
       this.#write(offset, value | 0);
-      this.#barrier(0);
+      this.#settle();
     }
   }
 
@@ -155,7 +164,7 @@ export class VtdIommu extends Viommu {
    * Handles a Page Request Message: checks it, then puts a descriptor into the page request queue, where the
    * guest finds it; the answer comes by the device's `onPrgResponse`. A request that is refused and is the
    * last of its group gets Invalid Request, or Success when the queue is full; one of an unknown requester,
-   * or while the queue's memory has to be fetched, Response Failure.
+   * or while tables have to be fetched (`missing`), Response Failure.
    */
   override pageRequest(request: PageRequest): PageRequestAnswer {
     const parsed = parsePageRequest(request);
@@ -188,9 +197,8 @@ export class VtdIommu extends Viommu {
   override reset(): void {
     super.reset();
     this.#powerOn();
-    this.#announcePasid('all', 'all');
-    this.#announceTables('all', 'all');
-    this.#barrier(0);
+    this.#everythingGone();
+    this.#settle();
   }
 
   override saveState(): VtdIommuState {
@@ -214,9 +222,9 @@ export class VtdIommu extends Viommu {
     this.#walk.alternateRights = loaded.latched.alternateRights;
     this.#walk.enabled = this.#registers.has(registers.GSTS, registers.GCMD_TE);
     this.#faults.restart(loaded.latched.faultIndex);
-    this.#announcePasid('all', 'all');
-    this.#announceTables('all', 'all');
-    this.#barrier(0);
+    this.memory.forget();
+    this.#everythingGone();
+    this.#settle();
   }
 
   protected override walk(
@@ -235,18 +243,25 @@ export class VtdIommu extends Viommu {
 
   #decidePageRequest(request: PageRequestEvent): PageRequestAnswer {
     const endpoint = this.endpoints.get(request.rid);
-    if (endpoint === undefined || request.rid > 0xffff) {
+    if (endpoint === undefined || request.rid > LAST_RID) {
       return refusePageRequest(request, PRG_RESPONSE_FAILURE);
     }
     if (this.checkRequester(endpoint, request.rid, request.pasid ?? NO_PASID, undefined) !== 0) {
       return refusePageRequest(request, PRG_INVALID_REQUEST);
     }
     const answer = decidePageRequest(this.#walk, this.#faults, this.#pageQueue, request);
-    return answer ?? refusePageRequest(request, PRG_RESPONSE_FAILURE);
+    if (answer !== undefined) return answer;
+    return {
+      ...refusePageRequest(request, PRG_RESPONSE_FAILURE),
+      missing: join(this.memory.missHigh, this.memory.missLow),
+    };
   }
 
   #identity(): readonly number[] {
-    return [this.#configuration.version, ...this.#words].map((value) => value >>> 0);
+    const { version, hostAddressWidth, collapseFaults } = this.#configuration;
+    const architectural = this.pasidWhenUnconfigured === 'architectural';
+    const words = [version, ...this.#words, hostAddressWidth, Number(collapseFaults), Number(architectural)];
+    return words.map((value) => value >>> 0);
   }
 
   /** Registers and latches as after a reset (11.4). */
@@ -300,11 +315,17 @@ export class VtdIommu extends Viommu {
       case registers.FSTS:
         this.#faults.writeStatus(value);
         // IQE and ITE held the queue up.
-        this.#queue.run();
+        this.#runQueue();
         break;
       default:
         if (this.#configuration.version < 0x60) writeInvalidation(file, this.#commands, offset, value);
     }
+  }
+
+  /** Descriptors that were fetched before may be others now. */
+  #runQueue(): void {
+    this.memory.forget();
+    this.#queue.run();
   }
 
   #ssirwe(): number {
@@ -320,6 +341,7 @@ export class VtdIommu extends Viommu {
       const on = (value & registers.GCMD_QIE) !== 0;
       if (on) file.or(registers.GSTS, registers.GCMD_QIE);
       else file.clear(registers.GSTS, registers.GCMD_QIE);
+      this.memory.forget();
       this.#queue.enable(on);
     }
     if ((changed & registers.GCMD_TE) === 0) return;
@@ -329,7 +351,7 @@ export class VtdIommu extends Viommu {
     this.#walk.enabled = on;
     this.#caches.clear();
     if (!on) this.#faults.restart();
-    this.#announceTables('all', 'all');
+    this.#everythingGone();
   }
 
   #setRootPointer(): void {
@@ -339,8 +361,7 @@ export class VtdIommu extends Viommu {
     this.#latch(file.get(registers.RTADDR + 4), low & ~0xfff, mode);
     this.#walk.alternateRights = (low & registers.RTADDR_SSIRWE) !== 0;
     file.or(registers.GSTS, registers.GCMD_SRTP);
-    this.#announcePasid('all', 'all');
-    this.#announceTables('all', 'all');
+    this.#everythingGone();
   }
 
   /** Registers of the invalidation queue; false when `offset` is none of them. */
@@ -349,8 +370,7 @@ export class VtdIommu extends Viommu {
     switch (offset) {
       case registers.IQT:
         file.set(offset, value & registers.IQ_OFFSET);
-        this.memory.forget();
-        this.#queue.run();
+        this.#runQueue();
         return true;
       case registers.IQA:
         file.set(offset, value & (~0xfff | registers.IQA_QS | this.#wideDescriptors()));
@@ -393,35 +413,14 @@ export class VtdIommu extends Viommu {
     }
   }
 
-  #barrier(waits: number): void {
-    if (!this.#announced) return;
-    this.#announced = false;
-    this.emit('invalidation-barrier', { waits });
+  /** Ends what a register write invalidated. */
+  #settle(): void {
+    this.#caches.settle();
+    this.#announcements.flush();
   }
 
-  #announcePasid(rid: number | 'all', pasid: number | 'all'): void {
-    this.#announced ||= this.hears('invalidation-barrier');
-    if (!this.hears('pasid-invalidated')) return;
-    const rids = rid === 'all' ? this.endpoints.rids() : [rid];
-    for (const one of rids) {
-      if (this.endpoints.get(one) !== undefined) this.emit('pasid-invalidated', { rid: one, pasid });
-    }
-  }
-
-  #announceTables(rid: number | 'all', pasid: number | 'all'): void {
-    this.#announced ||= this.hears('invalidation-barrier');
-    if (this.hears('tables-invalidated')) this.emit('tables-invalidated', { rid, pasid });
-  }
-
-  #announcePages(pasid: number, first: number, last: number): void {
-    this.#announced ||= this.hears('invalidation-barrier');
-    if (!this.hears('translation-invalidated')) return;
-    const iova = BigInt(first) << 12n;
-    const size = (BigInt(last - first) + 1n) << 12n;
-    for (const rid of this.endpoints.rids()) {
-      this.emit('translation-invalidated', { rid, pasid, iova, size });
-      // The traffic without PASID may go through the same entry, by RID_PASID.
-      this.emit('translation-invalidated', { rid, pasid: null, iova, size });
-    }
+  #everythingGone(): void {
+    this.#announcements.pasid('all', 'all');
+    this.#announcements.tables('all', 'all');
   }
 }

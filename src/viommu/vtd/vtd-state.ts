@@ -19,7 +19,10 @@ export interface VtdLatches {
 /** State of a `VtdIommu` as plain data. */
 export interface VtdIommuState extends ViommuState {
   readonly model: 'vtd';
-  /** VER, and CAP and ECAP as halves: the state fits a unit that has the same. */
+  /**
+   * VER, CAP and ECAP as halves, the host address width, and 1 for the options `collapseFaults` and
+   * `pasidWhenUnconfigured: 'architectural'`: the state fits a unit that has the same.
+   */
   readonly identity: readonly number[];
   /** Registers that are not 0, as pairs of byte offset and value. */
   readonly registers: readonly (readonly [offset: number, value: number])[];
@@ -44,7 +47,7 @@ export function saveVtdState(
 /**
  * Checks a saved state.
  *
- * @throws VpciError `VPCI_STATE` when it is none, or one of a unit with other capabilities.
+ * @throws VpciError `VPCI_STATE` when it is none, or one of a unit with other options.
  */
 export function loadVtdState(
   state: unknown,

@@ -11,6 +11,7 @@ import {
 } from '../access.ts';
 import { EntryCache } from './entry-cache.ts';
 import type { VtdRules } from './rules.ts';
+import { LAST_RID } from './structures.ts';
 import { Trail } from './trail.ts';
 
 /** A step of a walk went well. Other results are fault codes, or {@link PENDING}. */
@@ -28,7 +29,7 @@ const TRANSLATION = ACCESS_TRANSLATION;
 const TRANSLATED = ACCESS_TRANSLATED;
 const NO_WRITE = ACCESS_NO_WRITE;
 const ADDRESS_TYPE = ACCESS_TRANSLATION | ACCESS_TRANSLATED;
-const LAST_RID = 0xffff;
+const LAST_REQUESTER = LAST_RID;
 const MISS = SPAN_MISS;
 
 const CONTEXTS = 256;
@@ -123,7 +124,7 @@ export class Walk {
   begin(rid: number, pasid: number, iovaHigh: number, iovaLow: number, access: number): void {
     this.rid = rid;
     this.hasPasid = pasid !== NONE;
-    this.isPlain = pasid !== NONE && (access & ADDRESS_TYPE) === 0 && rid <= LAST_RID;
+    this.isPlain = pasid !== NONE && (access & ADDRESS_TYPE) === 0 && rid <= LAST_REQUESTER;
     this.pasid = pasid;
     this.iovaHigh = iovaHigh | 0;
     this.iovaLow = iovaLow | 0;

@@ -263,7 +263,7 @@ bed('vfio-shim', whyNoShim)('the mirror of a VtdIommu', () => {
        w.hostState();
        events.length = 0;
        const told = [];
-       guest.unit.on('invalidation-barrier', () => told.push(Number(guest.read(STATUS))));
+       guest.unit.on('tables-invalidated', () => told.push(Number(guest.read(STATUS))));
        const wait = (value) => [0x25n | (BigInt(value) << 32n), BigInt(STATUS)];
        guest.submitAll(Array.from({ length: 15 }, (_, turn) => [
          [0x37n], [0x12n], [0x11n], [0x07n | (1n << 16n)],

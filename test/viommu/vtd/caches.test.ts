@@ -130,6 +130,22 @@ describe('stale translations', () => {
     expect(new World().followed(...descriptors).toSorted()).toEqual([...expected].toSorted());
   });
 
+  it('all go when a guest orders more than 256 searches of the caches at once', () => {
+    const other = g.pasidIotlb(2, 9);
+    const many = (count: number): (readonly [bigint, bigint])[] => Array.from({ length: count }, () => other);
+    // The queue holds 127.
+    const world = new World();
+    expect(world.followed(...many(120))).toEqual([]);
+    // A context-cache invalidation of a whole device is ten.
+    const all = Array.from({ length: 26 }, () => g.contextDevice(0x0200, 3));
+    expect(new World().followed(...all).toSorted()).toEqual(ALL.toSorted());
+    expect(new World().followed(...all.slice(1), ...many(6))).toEqual([]);
+    // Counted anew with each write of the tail.
+    const twice = new World();
+    twice.invalidate(...all.slice(2));
+    expect(twice.followed(...all.slice(2))).toEqual([]);
+  });
+
   it('goes as a whole when a part of a large page is invalidated', () => {
     const guest = new g.Guest();
     guest.context(g.P | g.PASIDE);
@@ -176,6 +192,26 @@ describe('stale PASID and context entries', () => {
     expect(guest.request({ pasid: 5 })).not.toMatchObject({ code: 0x41 });
     guest.invalidate(g.contextDevice(g.RID));
     expect(guest.request({ pasid: 5 })).toMatchObject({ code: 0x41 });
+  });
+
+  it('PASID entries go with the context entry of their function, and no others', () => {
+    for (const [functionMask, expected] of [
+      [0, [0x59, undefined]],
+      [3, [0x59, 0x59]],
+    ] as const) {
+      const guest = working();
+      const other = guest.addEndpoint(0x0101);
+      guest.context(g.P | g.PASIDE, 0n, 0x0101);
+      guest.pasid(5, { pgtt: g.PASS_THROUGH }, 0x0101);
+      guest.unit.request({ endpoint: other, pasid: 5, address: 0, access: 'read' });
+      for (const rid of [g.RID, 0x0101]) guest.pasid(5, { present: false }, rid);
+      guest.invalidate(g.contextDevice(g.RID, functionMask));
+      const codes = [g.RID, 0x0101].map((rid) => {
+        const verdict = guest.unit.request({ rid, pasid: 5, address: 0x9000, access: 'read' });
+        return 'code' in verdict ? verdict.code : undefined;
+      });
+      expect(codes).toEqual(expected);
+    }
   });
 
   it('a new root pointer, and enabling, drop everything', () => {

@@ -40,6 +40,10 @@ describe('viewTranslation', () => {
     expect(made.unit.viewTranslation(RID, 5)).toEqual({ kind: 'none', code: 0x59 });
     expect(made.unit.viewTranslation(RID, 0)).toEqual({ kind: 'none', code: 0x48 });
     expect(made.unit.viewTranslation(0x0200, null)).toMatchObject({ kind: 'none' });
+    // No entry of the root table, which ends there.
+    made.write64(0x2000n, made.read64(0x1010n));
+    expect(made.unit.viewTranslation(0x1_0000, 5)).toEqual({ kind: 'none' });
+    expect(made.unit.presentPasids(0x1_0000, 10)).toEqual([]);
     expect(made.faults()).toEqual([]);
   });
 });

@@ -1,7 +1,5 @@
 import { describe, expect, it } from 'vitest';
 import type { AtcInvalidation, InterruptEvent, PrgResponse } from '../../../src/viommu/index.ts';
-import { GuestMemory } from '../../../src/memory/index.ts';
-import { VtdIommu } from '../../../src/viommu/vtd/index.ts';
 import * as g from './guest.ts';
 
 const IQE = 0x10;
@@ -405,6 +403,22 @@ describe('register-based invalidation', () => {
     expect(guest.request({ address: 0x3000n })).toMatchObject({ code: 2 });
   });
 
+  it('invalidates the context entries of a domain', () => {
+    const guest = old(0x40, 0);
+    expect(guest.request({ address: 0x3000n })).toMatchObject({ address: 0x50_0000n });
+    const context = guest.read64(g.ROOT + 16n) & ~0xfffn;
+    guest.write64(context, guest.read64(context) & ~1n);
+    for (const [domain, expected] of [
+      [8, { address: 0x50_0000n }],
+      [9, { code: 2 }],
+    ] as const) {
+      guest.setReg(0x28, domain);
+      guest.setReg(0x2c, 0x8000_0000 | (2 << 29));
+      expect((guest.reg(0x2c) >>> 27) & 3).toBe(2);
+      expect(guest.request({ address: 0x3000n })).toMatchObject(expected);
+    }
+  });
+
   it('invalidates translations', () => {
     const guest = old(0x40, 0);
     expect(guest.request({ address: 0x3000n })).toMatchObject({ address: 0x50_0000n });
@@ -430,60 +444,5 @@ describe('register-based invalidation', () => {
     expect(guest.reg(0x2c) !== 0).toBe(there);
     guest.setReg(0xfc, 0x8000_0000 | (1 << 28));
     expect((guest.reg(0xfc) >>> 25) & 3).toBe(0);
-  });
-});
-
-describe('memory that is reached by messages', () => {
-  it('goes on where it stopped', () => {
-    const bytes = new Uint8Array(g.MEMORY_BYTES);
-    const memory = new GuestMemory();
-    memory.addRemote({ base: 0, size: g.MEMORY_BYTES, write: (gpa, data) => bytes.set(data, gpa) });
-    const unit = new VtdIommu({ memory });
-    // The same tables as a guest with memory of its own makes.
-    const guest = new g.Guest();
-    guest.context(g.P | g.PASIDE);
-    const first = guest.page();
-    guest.map(first, 0x3000n, 0x50_0000n, 7n, 7n);
-    guest.pasid(5, { first });
-    guest.enableQueue();
-    guest.invalidate(g.contextGlobal, g.wait(0x51_0000n, 0x77));
-    bytes.set(guest.bytes);
-    bytes.fill(0, 0x51_0000, 0x51_0004);
-
-    const fetch = (address: bigint): void =>
-      memory.provide(Number(address), bytes.subarray(Number(address), Number(address) + 4096));
-    unit.attachEndpoint(guest.endpoint.endpointState);
-    unit.writeRegister64(0x20, g.ROOT | 0x400n);
-    unit.writeRegister(0x18, 4, 0x4000_0000);
-    unit.writeRegister64(0x90, g.QUEUE | 0x800n);
-    unit.writeRegister(0x18, 4, 0x0400_0000);
-    unit.writeRegister(0x88, 4, 0x40);
-    expect(unit.missingMemory).toEqual({ address: g.QUEUE, size: 4096 });
-    expect(unit.readRegister(0x80, 4)).toBe(0);
-    fetch(g.QUEUE);
-    unit.resume();
-    expect(unit.missingMemory).toBeNull();
-    expect(unit.readRegister(0x80, 4)).toBe(0x40);
-    expect(new DataView(bytes.buffer).getUint32(0x51_0000, true)).toBe(0x77);
-
-    unit.writeRegister(0x18, 4, 0x8400_0000);
-    const request = { rid: g.RID, pasid: 5, address: 0x3000n, access: 'write' } as const;
-    memory.forget();
-    const asked: bigint[] = [];
-    for (;;) {
-      const verdict = unit.request(request);
-      if (verdict.status !== 'pending') {
-        expect(verdict).toMatchObject({ status: 'translated', address: 0x50_0000n });
-        break;
-      }
-      asked.push(verdict.address);
-      expect(asked.length).toBeLessThan(12);
-      fetch(verdict.address);
-    }
-    expect(asked).toHaveLength(8);
-    expect(unit.counters()).toMatchObject({ pending: 8, accepted: 1, rejected: 0 });
-    // Accessed and dirty flags went out as writes.
-    const leaf = guest.map(first, 0x3000n, 0x50_0000n, 7n, 7n);
-    expect(new DataView(bytes.buffer).getBigUint64(Number(leaf), true)).toBe(0x50_0067n);
   });
 });

@@ -46,9 +46,29 @@ describe('saved state', () => {
     expect(guest.request({ pasid: 5 })).toMatchObject({ code: 0x59 });
   });
 
-  it('is for a unit with the same capabilities', () => {
+  it.each([
+    { nesting: false },
+    { hostAddressWidth: 36 },
+    { collapseFaults: true },
+    { pasidWhenUnconfigured: 'architectural' },
+  ] as const)('is for a unit with the same options: not with %o', (options) => {
     const state = busy().unit.saveState();
-    expect(() => new VtdIommu({ nesting: false }).restoreState(state)).toThrow(withCode('VPCI_STATE'));
+    expect(() => new VtdIommu(options).restoreState(state)).toThrow(withCode('VPCI_STATE'));
+  });
+
+  it('keeps what SRTP latched: the meaning of the rights', () => {
+    const options = { secondStageIrIw: true };
+    const guest = new g.Guest(options);
+    guest.enable(1, 0x80n);
+    const other = new VtdIommu(options);
+    other.restoreState(guest.unit.saveState());
+    const mode = (unit: VtdIommu): unknown =>
+      unit
+        .explain({ rid: g.RID, pasid: null, address: 0, access: 'read' })
+        .steps.find(({ structure }) => structure === 'unit')?.fields;
+    other.attachEndpoint(guest.endpoint.endpointState);
+    expect(mode(guest.unit)).toMatchObject({ SSIRWE: true });
+    expect(mode(other)).toEqual(mode(guest.unit));
   });
 
   it('is refused when it is none, and nothing changes', () => {

@@ -318,3 +318,86 @@ describe('PASIDs', () => {
     expect(guest.request({ pasid: 0x8000, address: IOVA })).toEqual({ status: 'bypass', address: IOVA });
   });
 });
+
+describe('entries that change under a walk', () => {
+  function mapped(): { guest: g.Guest; leaf: bigint; first: bigint } {
+    const guest = new g.Guest();
+    guest.context(g.P | g.PASIDE);
+    const first = guest.page();
+    const leaf = guest.map(first, 0x3000n, 0x50_0000n, 7n, 7n);
+    guest.pasid(5, { first });
+    guest.enable();
+    return { guest, leaf, first };
+  }
+
+  it('are read anew when a flag is to be set in one, as often as 8 times', () => {
+    for (const [changes, expected] of [
+      [7, { status: 'translated', address: 0x57_0000n }],
+      [8, { status: 'unsupported-request', code: 0x91 }],
+    ] as const) {
+      const { guest, leaf, first } = mapped();
+      const { memory } = guest;
+      // The entries above the leaf have their flags already.
+      guest.map(first, 0x4000n, 0x50_0000n, 7n, 7n);
+      expect(guest.request({ pasid: 5, address: 0x4000n }).status).toBe('translated');
+      const setBits64 = memory.setBits64.bind(memory);
+      let left: number = changes;
+      memory.setBits64 = (high, low, bits) => {
+        if (left > 0) {
+          left--;
+          guest.write64(leaf, 0x50_0000n + BigInt(changes - left) * 0x1_0000n + 7n);
+        }
+        return setBits64(high, low, bits);
+      };
+      expect(guest.request({ pasid: 5, address: 0x3000n })).toMatchObject(expected);
+    }
+  });
+
+  it('get no flags unless all of a request can have theirs', () => {
+    const { guest, leaf, first } = mapped();
+    const { memory, bytes } = guest;
+    const page = Number(leaf & ~0xfffn);
+    memory.removeRegion(0);
+    memory.addRegion({ base: 0, buffer: bytes.buffer, size: page });
+    memory.addRegion({ base: page, buffer: bytes.buffer, offset: page, size: 4096, readOnly: true });
+    memory.addRegion({ base: page + 4096, buffer: bytes.buffer, offset: page + 4096 });
+    expect(guest.request({ pasid: 5, address: 0x3000n })).toMatchObject({ code: 0x91 });
+    expect(guest.read64(first) & 0x20n).toBe(0n);
+  });
+
+  it.each([
+    ['context entry', 0x41, 3],
+    ['PASID table entry', 0x59, 4],
+  ] as const)('are not present when P went while the %s was read', (_, code, read) => {
+    const { guest } = mapped();
+    const { memory } = guest;
+    const reload32 = memory.reload32.bind(memory);
+    let reads = 0;
+    memory.reload32 = (offset) => {
+      reads++;
+      return reads === read - 2 ? 0 : reload32(offset);
+    };
+    expect(guest.request({ pasid: 5, address: 0x3000n })).toMatchObject({ code });
+  });
+});
+
+describe('an explanation', () => {
+  it('shows of an entry that is not present its own fields, and not those of the walk before', () => {
+    const guest = new g.Guest();
+    guest.addEndpoint(0x0108);
+    guest.context(g.P | g.PASIDE | g.pdts(3), 7n);
+    guest.pasid(5, { pgtt: g.NESTED, first: 0x7_0000_7000n, second: 0x1_0000_8000n, did: 3 });
+    guest.pasid(6, { present: false });
+    guest.write64(guest.contextAddress(0x0108), 0n);
+    guest.enable();
+    const steps = (rid: number, pasid: number): unknown =>
+      guest.unit
+        .explain({ rid, pasid, address: 0, access: 'read' })
+        .steps.filter(({ raw }) => raw.length > 0)
+        .map(({ structure, raw, fields }) => ({ structure, raw, fields }));
+    const fresh = [steps(0x0108, 6), steps(g.RID, 6)];
+    steps(g.RID, 5);
+    guest.request({ pasid: 5 });
+    expect([steps(0x0108, 6), steps(g.RID, 6)]).toEqual(fresh);
+  });
+});

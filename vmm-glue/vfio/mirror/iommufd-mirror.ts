@@ -9,7 +9,6 @@ import { IommufdObjects } from '../iommufd-objects.ts';
 import { IOMMU_HWPT_ALLOC_PASID } from '../structs/index.ts';
 import type { VfioDevice } from '../vfio-device.ts';
 import type { MirrorEvents, MirrorFailure } from './events.ts';
-import { ALL_ADDRESSES, Invalidated, type InvalidatedRange } from './invalidated.ts';
 import { PageRequestRelay } from './page-request-relay.ts';
 import type { MirrorFailureReason, MirrorSource, Wanted } from './source.ts';
 import { checkCachingMode, nestingHost, unsupportedModel } from './supported.ts';
@@ -73,7 +72,6 @@ export class IommufdMirror extends TypedEmitter<MirrorEvents> {
   readonly #slots = new Map<number | null, Slot>();
   readonly #failures = new Map<number | null | 'all', MirrorFailure>();
   readonly #ends: (() => void)[] = [];
-  #invalidated = new Invalidated();
   #empty: number | undefined;
   #rid: number;
   #present = true;
@@ -165,43 +163,32 @@ export class IommufdMirror extends TypedEmitter<MirrorEvents> {
 
   #followVtd(source: VtdSource): void {
     this.#on('tables-invalidated', ({ rid, pasid }) => {
-      if (this.#isMine(rid)) this.#invalidated.tables.add(pasid);
+      if (!this.#isMine(rid)) return;
+      if (pasid === 'all' || this.#failures.has('all')) {
+        this.#lookOver();
+        return;
+      }
+      // Requests without PASID go by the entry of RID_PASID.
+      this.#sync(null);
+      if (pasid !== null) this.#sync(pasid);
     });
     this.#on('translation-invalidated', ({ rid, pasid, iova, size }) => {
       // The one without PASID is told too, whether it goes by that entry or not.
-      if (this.#isMine(rid) && pasid !== null) this.#invalidated.addTranslations(pasid, iova, iova + size);
+      if (!this.#isMine(rid) || pasid === null) return;
+      this.#invalidate(pasid, iova, size);
+      const byEntry = this.#slots.get(null)?.nested === true && source.ridPasid() === pasid;
+      if (byEntry) this.#invalidate(null, iova, size);
     });
     this.#on('pasid-invalidated', ({ rid, pasid }) => {
-      const { start, end } = ALL_ADDRESSES;
-      if (this.#isMine(rid)) this.#invalidated.addTranslations(pasid, start, end);
+      if (!this.#isMine(rid)) return;
+      // The requests without PASID may go by that entry.
+      const slots = pasid === 'all' ? this.#slots.keys() : [null, pasid];
+      for (const one of slots) this.#invalidate(one, 0n, 'all');
     });
-    this.#on('invalidation-barrier', () => this.#carryOut(source));
   }
 
   #isMine(rid: number | 'all'): boolean {
     return this.#present && (rid === 'all' || rid === this.#rid);
-  }
-
-  /** Does what the guest is about to be told to be done. */
-  #carryOut(source: VtdSource): void {
-    const { tables, translations } = this.#invalidated;
-    this.#invalidated = new Invalidated();
-    if (tables.has('all') || (tables.size > 0 && this.#failures.has('all'))) this.#lookOver();
-    else if (tables.size > 0) {
-      // Requests without PASID go by the entry of RID_PASID.
-      this.#sync(null);
-      for (const pasid of tables) if (pasid !== null && pasid !== 'all') this.#sync(pasid);
-    }
-    if (translations.has('all')) {
-      for (const pasid of this.#slots.keys()) this.#invalidate(pasid, ALL_ADDRESSES);
-      return;
-    }
-    const ridPasid = this.#slots.get(null)?.nested === true ? source.ridPasid() : undefined;
-    for (const [pasid, range] of translations) {
-      if (pasid === 'all') continue;
-      this.#invalidate(pasid, range);
-      if (pasid === ridPasid) this.#invalidate(null, range);
-    }
   }
 
   #on<Name extends keyof ViommuEvents>(event: Name, listener: (payload: ViommuEvents[Name]) => void): void {
@@ -242,7 +229,6 @@ export class IommufdMirror extends TypedEmitter<MirrorEvents> {
     for (const pasid of this.#failures.keys()) this.#pardon(pasid);
     // From now on somebody else may be behind the requester ID, with blocks of its own.
     this.#present = false;
-    this.#invalidated = new Invalidated();
     this.#dropAll();
     this.#failures.clear();
   }
@@ -375,11 +361,11 @@ export class IommufdMirror extends TypedEmitter<MirrorEvents> {
     this.#drop(null);
   }
 
-  #invalidate(pasid: number | null, { start, end }: InvalidatedRange): void {
+  #invalidate(pasid: number | null, address: bigint, size: bigint | 'all'): void {
     const slot = this.#slots.get(pasid);
     if (slot?.nested !== true) return;
-    const pages = end - start >= ALL_ADDRESSES.end ? 'all' : (end - start) >> 12n;
-    this.#try(pasid, () => this.#objects.invalidate(slot.hwpt, start, pages));
+    const pages = size === 'all' || size >= 1n << 64n ? 'all' : size >> 12n;
+    this.#try(pasid, () => this.#objects.invalidate(slot.hwpt, address, pages));
   }
 
   #try(pasid: number | null, change: () => void): void {
