@@ -48,7 +48,7 @@ export interface DmaPart {
   readonly writable: boolean;
 }
 
-/** The client set up interrupts. */
+/** The client gave eventfds for interrupts, or took them back. */
 export interface InterruptsEvent {
   /** 0 INTx, 1 MSI, 2 MSI-X, 3 error, 4 request. */
   readonly index: number;
@@ -56,6 +56,16 @@ export interface InterruptsEvent {
   readonly enabled: number;
   /** Their numbers, ascending. */
   readonly vectors: readonly number[];
+  /** The eventfd of each, which belongs to the session: it is closed before the event that no longer has it. */
+  readonly eventfds: readonly number[];
+}
+
+/**
+ * The client masked INTx, or unmasked it: its end of interrupt. Whoever answers with `setInterrupt(false)` and finds out
+ * whether the device still wants to interrupt signals the client only if it does.
+ */
+export interface IntxMaskEvent {
+  readonly masked: boolean;
 }
 
 /** The client sent what no client may send; it got an error, and only a `fatal` one ends its connection. */
@@ -71,6 +81,7 @@ export interface DeviceEvents {
   access: AccessEvent;
   'dma-map': DmaMapEvent;
   interrupts: InterruptsEvent;
+  'intx-mask': IntxMaskEvent;
   'protocol-error': ProtocolErrorEvent;
   /** A BAR's `read` or `write` threw: the guest read all-ones, or its write did nothing. */
   'handler-error': unknown;

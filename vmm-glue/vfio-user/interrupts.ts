@@ -42,13 +42,16 @@ export class Interrupts {
   /** Vectors of each index: INTx, MSI, MSI-X, ERR, REQ. */
   readonly counts: readonly number[];
   readonly #native: Native | undefined;
+  readonly #onMask: (masked: boolean) => void;
   readonly #eventfds = new Map<number, number>();
   #intxLevel = false;
   #intxMasked = false;
 
-  constructor(counts: readonly number[], native: Native | undefined) {
+  /** `onMask` is called when the client masks INTx or unmasks it, before the level counts again. */
+  constructor(counts: readonly number[], native: Native | undefined, onMask: (masked: boolean) => void) {
     this.counts = counts;
     this.#native = native;
+    this.#onMask = onMask;
   }
 
   /** `VFIO_IRQ_INFO_*` of an index. */
@@ -59,10 +62,10 @@ export class Interrupts {
     return vfio.VFIO_IRQ_INFO_EVENTFD | vfio.VFIO_IRQ_INFO_NORESIZE;
   }
 
-  /** Vectors of `index` that the client has given an eventfd, ascending. */
-  enabled(index: number): number[] {
-    const keys = [...this.#eventfds.keys()].filter((key) => key >>> 16 === index);
-    return keys.map((key) => key & 0xffff).toSorted((left, right) => left - right);
+  /** Vectors of `index` that the client has given an eventfd, ascending, and those. */
+  enabled(index: number): { readonly vectors: number[]; readonly eventfds: number[] } {
+    const own = [...this.#eventfds].filter(([key]) => key >>> 16 === index).toSorted(([a], [b]) => a - b);
+    return { vectors: own.map(([key]) => key & 0xffff), eventfds: own.map(([, eventfd]) => eventfd) };
   }
 
   /**
@@ -122,6 +125,7 @@ export class Interrupts {
     if (data === vfio.VFIO_IRQ_SET_DATA_EVENTFD) return ERRNO.ENOTSUP;
     if (data === vfio.VFIO_IRQ_SET_DATA_BOOL && request.bools[0] === 0) return 0;
     this.#intxMasked = action === vfio.VFIO_IRQ_SET_ACTION_MASK;
+    this.#onMask(this.#intxMasked);
     if (!this.#intxMasked && this.#intxLevel) this.trigger(vfio.VFIO_PCI_INTX_IRQ_INDEX, 0);
     return 0;
   }

@@ -25,6 +25,8 @@ export interface Message {
   readonly descriptors: readonly number[];
 }
 
+const EVENTFD_TRIGGER = vfio.VFIO_IRQ_SET_DATA_EVENTFD | vfio.VFIO_IRQ_SET_ACTION_TRIGGER;
+
 type Handler = (context: CommandContext, message: Message) => number;
 
 /** The commands that are rare enough to be looked up. Each writes its reply and returns 0, or returns an errno. */
@@ -160,12 +162,18 @@ function deviceSetIrqs({ interrupts, output, device, closeAll }: CommandContext,
     return errno;
   }
   output.begin(view, at, vfio.HEADER_SIZE);
-  if (device.isHeard('interrupts')) {
+  if (assigns(view, body) && device.isHeard('interrupts')) {
     const index = view.getUint32(body + 8, true);
-    const vectors = interrupts.enabled(index);
-    device.announce('interrupts', { index, enabled: vectors.length, vectors });
+    const { vectors, eventfds } = interrupts.enabled(index);
+    device.announce('interrupts', { index, enabled: vectors.length, vectors, eventfds });
   }
   return 0;
+}
+
+/** True when a DEVICE_SET_IRQS that was carried out gave eventfds or took them: it neither masked nor signalled. */
+function assigns(view: DataView, body: number): boolean {
+  const flags = view.getUint32(body + 4, true);
+  return flags === EVENTFD_TRIGGER || view.getUint32(body + 16, true) === 0;
 }
 
 function deviceReset({ device, output }: CommandContext, { view, at, size }: Message): number {

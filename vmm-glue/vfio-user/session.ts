@@ -72,7 +72,9 @@ export class Session implements ClientLink {
     const descriptors = host.native !== undefined;
     const config = descriptors ? new ConfigRegion(fn) : new DescriptorlessConfigRegion(fn);
     this.#regions = regionsOf(fn, config, (error) => device.announce('handler-error', error));
-    this.#interrupts = new Interrupts(interruptCounts(fn, descriptors), host.native);
+    this.#interrupts = new Interrupts(interruptCounts(fn, descriptors), host.native, (masked) => {
+      if (device.isHeard('intx-mask')) device.announce('intx-mask', { masked });
+    });
     this.#mappings = new DmaMappings(memory, host.native, host.memoryFile, (address, bytes) => {
       void this.writeByMessage(BigInt(address), bytes);
     });

@@ -38,15 +38,15 @@ export interface VfioInterruptsOptions {
    * them, such as an irqfd of KVM, who hears of them by `vector`.
    */
   readonly read?: boolean | undefined;
-  /** Called for each interrupt in place of the function; only with `read`. */
-  readonly onInterrupt?: ((kind: VfioInterruptKind, vector: number) => void) | undefined;
   /** False: the guest's registers are not followed, and `use` says what to set up. Default true. */
   readonly follow?: boolean | undefined;
 }
 
 interface Vector {
   readonly eventfd: number;
-  watch: Watch | undefined;
+  /** The eventfd is closed with the vector. */
+  readonly ours: boolean;
+  readonly watch: Watch | undefined;
 }
 
 const INDEX: Readonly<Record<VfioInterruptKind, number>> = {
@@ -68,12 +68,15 @@ export class VfioInterrupts extends TypedEmitter<VfioInterruptsEvents> implement
   readonly #device: VfioDevice;
   readonly #fn: PciFunction;
   readonly #read: boolean;
-  readonly #onInterrupt: (kind: VfioInterruptKind, vector: number) => void;
   readonly #follow: boolean;
   readonly #irqs: readonly VfioIrq[];
   readonly #vectors = new Map<number, Vector>();
   readonly #onRoute = (route: MsiRouteEvent): void => this.#routed(route);
-  readonly #onReset = (): void => this.#switchedOff();
+  readonly #onReset = (): void => {
+    // The device is silent now. Without this an interrupt that nobody saw would leave it masked.
+    if (this.#kind === 'intx') this.unmaskIntx();
+    else if (this.#follow) this.#switchedOff();
+  };
   #kind: VfioInterruptKind | undefined;
   /** Vectors that the host has set up, as far as it counts them. */
   #count = 0;
@@ -84,12 +87,11 @@ export class VfioInterrupts extends TypedEmitter<VfioInterruptsEvents> implement
     this.#device = device;
     this.#fn = fn;
     this.#read = options.read ?? false;
-    this.#onInterrupt = options.onInterrupt ?? ((kind, vector) => this.#interrupt(kind, vector));
     this.#follow = options.follow ?? true;
     this.#irqs = device.irqs();
+    fn.on('reset', this.#onReset);
     if (!this.#follow) return;
     fn.on('msi-route', this.#onRoute);
-    fn.on('reset', this.#onReset);
     this.#useIntx();
   }
 
@@ -98,10 +100,23 @@ export class VfioInterrupts extends TypedEmitter<VfioInterruptsEvents> implement
     return this.#kind;
   }
 
-  /** Sets up `vectors` of `kind` beside those that are; undefined: none of any kind. */
-  use(kind: VfioInterruptKind | undefined, vectors: readonly number[] = []): void {
-    if (kind === undefined) this.#end();
-    else for (const vector of vectors) this.#quietly(() => this.#enable(kind, vector));
+  /**
+   * Sets up `vectors` of `kind` and no others; undefined: none of any kind. The device signals `eventfds`, one for each
+   * vector, which stay the caller's and open until they are used no more; without them, eventfds of ours.
+   */
+  use(
+    kind: VfioInterruptKind | undefined,
+    vectors: readonly number[] = [],
+    eventfds: readonly number[] = [],
+  ): void {
+    if (kind === undefined) return this.#end();
+    const wanted = new Map(vectors.map((vector, i) => [vector, eventfds[i]]));
+    this.#quietly(() => {
+      const gone =
+        this.#kind === kind ? [...this.#vectors.keys()].filter((vector) => !wanted.has(vector)) : [];
+      for (const vector of gone) this.#drop(kind, vector);
+      this.#enable(kind, wanted);
+    });
   }
 
   /** The eventfd of INTx, which masks itself when it is signalled; undefined while it is not in use. */
@@ -146,13 +161,13 @@ export class VfioInterrupts extends TypedEmitter<VfioInterruptsEvents> implement
 
   #useIntx(): void {
     if (this.#fn.interruptPin === 0 || (this.#irqOf('intx')?.count ?? 0) === 0) return;
-    this.#quietly(() => this.#enable('intx', 0));
+    this.#quietly(() => this.#enable('intx', new Map([[0, undefined]])));
     const vector = this.#vectors.get(0);
     if (vector !== undefined) this.#announce(0, vector, true, false, 0, 0);
   }
 
   #routed({ kind, vector, address, data, enabled }: MsiRouteEvent): void {
-    if (enabled) this.#quietly(() => this.#enable(kind, vector));
+    if (enabled) this.#quietly(() => this.#enable(kind, new Map([[vector, undefined]])));
     const found = this.#kind === kind ? this.#vectors.get(vector) : undefined;
     if (found !== undefined) this.#announce(vector, found, enabled, false, address, data);
     if (!enabled) this.#switchedOff();
@@ -175,55 +190,80 @@ export class VfioInterrupts extends TypedEmitter<VfioInterruptsEvents> implement
     return (new DataView(control.buffer).getUint16(0, true) & bit) !== 0;
   }
 
-  /** @throws VpciError `VPCI_HOST_CALL`. */
-  #enable(kind: VfioInterruptKind, vector: number): void {
+  /** Adds vectors, each with the caller's eventfd or one of ours. @throws VpciError `VPCI_HOST_CALL`. */
+  #enable(kind: VfioInterruptKind, wanted: ReadonlyMap<number, number | undefined>): void {
     // The kernel has one kind at a time.
     if (this.#kind !== kind) this.#end();
     this.#kind = kind;
-    if (this.#vectors.has(vector)) return;
-    const made = this.#make(kind, vector);
+    const made = new Map<number, Vector>();
     try {
-      this.#setVector(kind, vector, made.eventfd);
+      for (const [vector, eventfd] of wanted) {
+        const known = this.#vectors.get(vector);
+        if (known === undefined || (eventfd !== undefined && known.eventfd !== eventfd)) {
+          made.set(vector, this.#make(kind, vector, eventfd));
+        }
+      }
+      if (made.size > 0) this.#setVectors(kind, made);
     } catch (error) {
-      made.watch?.close();
-      this.#device.native.close(made.eventfd);
+      for (const one of made.values()) this.#let(one);
       throw error;
     }
-    this.#vectors.set(vector, made);
+    for (const [vector, one] of made) {
+      const before = this.#vectors.get(vector);
+      if (before !== undefined) this.#let(before);
+      this.#vectors.set(vector, one);
+    }
   }
 
-  #setVector(kind: VfioInterruptKind, vector: number, eventfd: number): void {
-    const flags = uapi.VFIO_IRQ_SET_DATA_EVENTFD | uapi.VFIO_IRQ_SET_ACTION_TRIGGER;
-    const grows = this.#irqOf(kind)?.noResize !== true && this.#count > 0;
-    if (vector < this.#count || grows) {
-      this.#setIrqs(kind, flags, vector, 1, [eventfd]);
-      this.#count = Math.max(this.#count, vector + 1);
+  /** The device signals `changed` from now on, and whatever else it signals already. */
+  #setVectors(kind: VfioInterruptKind, changed: ReadonlyMap<number, Vector>): void {
+    const before = this.#count;
+    const needed = Math.max(...changed.keys()) + 1;
+    const grows = this.#irqOf(kind)?.noResize !== true && before > 0;
+    if (needed <= before || grows) {
+      for (const [vector, { eventfd }] of changed) this.#signalTo(kind, vector, [eventfd]);
+      this.#count = Math.max(before, needed);
       return;
     }
-    const before = this.#count;
-    const eventfds = Array.from({ length: vector + 1 }, (_, i) =>
-      i === vector ? eventfd : (this.#vectors.get(i)?.eventfd ?? -1),
+    const eventfds = Array.from(
+      { length: needed },
+      (_, i) => (changed.get(i) ?? this.#vectors.get(i))?.eventfd ?? -1,
     );
     if (before > 0) this.#disable(kind);
     try {
-      this.#setIrqs(kind, flags, 0, eventfds.length, eventfds);
+      this.#signalTo(kind, 0, eventfds);
     } catch (error) {
       // The vectors that there were go on.
       if (before > 0) {
-        this.#setIrqs(kind, flags, 0, before, eventfds.slice(0, before));
+        this.#signalTo(kind, 0, eventfds.slice(0, before));
         this.#count = before;
       }
       throw error;
     }
-    this.#count = eventfds.length;
+    this.#count = needed;
   }
 
-  #make(kind: VfioInterruptKind, vector: number): Vector {
+  /** The device signals nobody for `vector`. */
+  #drop(kind: VfioInterruptKind, vector: number): void {
+    const found = this.#vectors.get(vector);
+    if (found === undefined) return;
+    this.#signalTo(kind, vector, [-1]);
+    this.#vectors.delete(vector);
+    this.#let(found);
+  }
+
+  #make(kind: VfioInterruptKind, vector: number, given: number | undefined): Vector {
+    if (given !== undefined) return { eventfd: given, ours: false, watch: undefined };
     const { native, subject } = this.#device;
     const eventfd = native.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (eventfd < 0) throw hostError(native, 'eventfd', subject);
     const watch = this.#read ? native.watch(eventfd, false, () => this.#signalled(kind, vector)) : undefined;
-    return { eventfd, watch };
+    return { eventfd, ours: true, watch };
+  }
+
+  #let({ eventfd, ours, watch }: Vector): void {
+    watch?.close();
+    if (ours) this.#device.native.close(eventfd);
   }
 
   #signalled(kind: VfioInterruptKind, vector: number): void {
@@ -235,10 +275,6 @@ export class VfioInterrupts extends TypedEmitter<VfioInterruptsEvents> implement
       // Somebody else took it.
       return;
     }
-    this.#onInterrupt(kind, vector);
-  }
-
-  #interrupt(kind: VfioInterruptKind, vector: number): void {
     if (kind === 'intx') this.#fn.setInterrupt(true);
     else this.#fn.triggerMessage(vector);
   }
@@ -250,13 +286,18 @@ export class VfioInterrupts extends TypedEmitter<VfioInterruptsEvents> implement
     if (this.#device.isOpen && this.#count > 0) this.#quietly(() => this.#disable(kind));
     for (const [number, vector] of this.#vectors) {
       this.#announce(number, vector, false, true, 0, 0);
-      vector.watch?.close();
-      this.#device.native.close(vector.eventfd);
+      this.#let(vector);
     }
     this.#vectors.clear();
     this.#kind = undefined;
     this.#count = 0;
     if (kind === 'intx' && this.#read) this.#fn.setInterrupt(false);
+  }
+
+  /** From vector `start` on; -1: nobody. */
+  #signalTo(kind: VfioInterruptKind, start: number, eventfds: readonly number[]): void {
+    const flags = uapi.VFIO_IRQ_SET_DATA_EVENTFD | uapi.VFIO_IRQ_SET_ACTION_TRIGGER;
+    this.#setIrqs(kind, flags, start, eventfds.length, eventfds);
   }
 
   #disable(kind: VfioInterruptKind): void {

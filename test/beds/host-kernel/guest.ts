@@ -29,7 +29,7 @@ export interface HostGuestOptions {
   readonly seconds?: number;
 }
 
-/** Memory of a guest; its root takes 130 MiB. */
+/** Memory of a guest; its root takes 130 MiB, and 180 with QEMU. */
 export const MEGABYTES = 1024;
 const MACHINE = `-accel tcg,thread=multi -cpu max -smp 2 -m ${MEGABYTES} -nodefaults -display none -no-reboot`;
 

@@ -12,7 +12,8 @@ import { serveVfioUser, VfioUserDevice, type VfioUserServer } from 'vpci/vfio-us
 /**
  * Registers of BAR 0, 32 bits each. A device that does DMA for whoever can reach it: `COMMAND` 1 reads 16 bytes at
  * `IOVA` into `DATA`, 2 writes them there; `STATUS` is then 1, or 2 when there was no memory; 3 raises the interrupt
- * of vector 0. A write to `NOTE` puts a line into the log. The MSI-X table is at 0x800.
+ * of vector 0; 4 raises the interrupt line, 5 lowers it. A write to `NOTE` puts a line into the log. The MSI-X table is
+ * at 0x800.
  */
 const IOVA_LOW = 0x00;
 const IOVA_HIGH = 0x04;
@@ -35,7 +36,10 @@ export class Served {
   readonly bdf: string;
   readonly fn: PciFunction;
   readonly device: VfioUserDevice;
-  /** In order: `pasid EXP` or with `-` for clear bits, `reset KIND`, `write OFFSET SIZE VALUE`, `note VALUE`. */
+  /**
+   * In order: `pasid EXP` or with `-` for clear bits, `reset KIND`, `write OFFSET SIZE VALUE` of configuration space,
+   * `note VALUE`.
+   */
   readonly log: string[] = [];
   readonly #registers = new Uint8Array(0x40);
 
@@ -107,6 +111,10 @@ export class Served {
   async #transfer(command: number): Promise<void> {
     if (command === 3) {
       this.device.interrupt(0);
+      return;
+    }
+    if (command === 4 || command === 5) {
+      this.fn.setInterrupt(command === 4);
       return;
     }
     const address = this.#read(IOVA_HIGH, 4) * 2 ** 32 + this.#read(IOVA_LOW, 4);

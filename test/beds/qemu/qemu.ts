@@ -81,6 +81,8 @@ export function startQemu(
 /** QEMU without a guest, driven by its test protocol. */
 export class Qtest {
   readonly run: QemuRun;
+  /** Lines that went up or down so far, where `irq_intercept_in` asked for them: `raise 16`. */
+  readonly interrupts: string[] = [];
   readonly #socket: Socket;
   readonly #waiting: ((line: string) => void)[] = [];
   #text = '';
@@ -172,7 +174,10 @@ export class Qtest {
     const lines = this.#text.split('\n');
     this.#text = lines.pop() ?? '';
     // Interrupts that were asked for come in between.
-    for (const line of lines) if (!line.startsWith('IRQ')) this.#waiting.shift()?.(line);
+    for (const line of lines) {
+      if (line.startsWith('IRQ ')) this.interrupts.push(line.slice(4));
+      else this.#waiting.shift()?.(line);
+    }
   }
 }
 

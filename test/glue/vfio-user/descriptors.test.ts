@@ -1,5 +1,14 @@
 // What needs descriptors: shared guest memory and interrupts; and what the transports without them do instead.
-import { closeSync, ftruncateSync, openSync, readSync, rmSync, writeFileSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  ftruncateSync,
+  openSync,
+  readFileSync,
+  readSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { afterEach, describe, expect, it } from 'vitest';
 import { serveVfioUser, type ServeOptions, VfioUserDevice, type VfioUserServer } from 'vpci/vfio-user';
 import {
@@ -12,6 +21,7 @@ import {
   MFD_CLOEXEC,
 } from '../../../vmm-glue/linux/index.ts';
 import {
+  bytesOf,
   concat,
   dmaMapBody,
   dmaUnmapBody,
@@ -31,6 +41,7 @@ const NONE_TRIGGER = 0x21;
 const BOOL_TRIGGER = 0x22;
 const EVENTFD_TRIGGER = 0x24;
 const NONE_MASK = 0x09;
+const BOOL_MASK = 0x0a;
 const NONE_UNMASK = 0x11;
 
 const native = await loadNative();
@@ -212,8 +223,66 @@ describe('interrupts with eventfds', () => {
     expect((await client.request(8, irqSetBody(NONE_TRIGGER, INTX, 0, 0))).errno).toBe(0);
     await client.request(8, irqSetBody(NONE_UNMASK, INTX, 0, 1));
     expect(signals(fd)).toBe(0);
-    expect(enabled.at(0)).toEqual([INTX, 1]);
-    expect(enabled.at(-1)).toEqual([INTX, 0]);
+    expect(enabled).toEqual([
+      [INTX, 1],
+      [INTX, 0],
+    ]);
+  });
+
+  it('asks for the level of INTx before it signals again', async () => {
+    const { client, fn, device } = await session();
+    const fd = eventfd();
+    const masks: boolean[] = [];
+    device.on('intx-mask', ({ masked }) => {
+      masks.push(masked);
+      if (!masked) fn.setInterrupt(false);
+    });
+    await client.request(8, irqSetBody(EVENTFD_TRIGGER, INTX, 0, 1), [fd]);
+    fn.setInterrupt(true);
+    expect(signals(fd)).toBe(1);
+    await client.request(8, irqSetBody(NONE_UNMASK, INTX, 0, 1));
+    expect(signals(fd)).toBe(0);
+    fn.setInterrupt(true);
+    expect(signals(fd)).toBe(1);
+    await client.request(8, irqSetBody(NONE_MASK, INTX, 0, 1));
+    // Masks nothing.
+    await client.request(8, concat(irqSetBody(BOOL_MASK, INTX, 0, 1), bytesOf(0, 1)));
+    await client.request(8, irqSetBody(NONE_UNMASK, INTX, 0, 1));
+    expect(signals(fd)).toBe(0);
+    expect(masks).toEqual([false, true, false]);
+  });
+
+  it('tells which eventfd the client gave for which vector', async () => {
+    const { client, device } = await session();
+    const id = (fd: number | undefined): string | undefined =>
+      /eventfd-id:.*/.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))?.[0];
+    const told: [vector: number, id: string | undefined][][] = [];
+    device.on('interrupts', ({ vectors, eventfds }) => {
+      told.push(vectors.map((vector, i) => [vector, id(eventfds[i])]));
+    });
+    const [a, b, c] = [eventfd(), eventfd(), eventfd()];
+    await client.request(8, irqSetBody(EVENTFD_TRIGGER, MSI_X, 1, 2), [a, b]);
+    await client.request(8, irqSetBody(EVENTFD_TRIGGER, MSI_X, 0, 1), [c]);
+    await client.request(8, irqSetBody(EVENTFD_TRIGGER, MSI_X, 1, 1));
+    // Signals what there is.
+    await client.request(8, irqSetBody(NONE_TRIGGER, MSI_X, 2, 1));
+    const [first, second, third] = [a, b, c].map(id);
+    expect(new Set([first, second, third]).size).toBe(3);
+    expect(told).toEqual([
+      [
+        [1, first],
+        [2, second],
+      ],
+      [
+        [0, third],
+        [1, first],
+        [2, second],
+      ],
+      [
+        [0, third],
+        [2, second],
+      ],
+    ]);
   });
 
   it('signals an INTx that is asserted when the client comes', async () => {

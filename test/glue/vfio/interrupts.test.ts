@@ -136,6 +136,39 @@ bed('vfio-shim', whyNoShim)('VfioInterrupts', () => {
     expect(result).toEqual([1, 0, []]);
   });
 
+  it('lets the device signal eventfds of the caller, and no others', () => {
+    const { result } = inWorld(
+      { VECTORS: '4' },
+      `${FUNCTION}
+       const { native } = device;
+       const [a, b, c] = [1, 2, 3].map(() => native.eventfd(0, 0x800));
+       const interrupts = listen({ follow: false });
+       interrupts.use('msi-x', [0, 1], [a, b]);
+       const two = w.vectors(2);
+       // The host has too few; what there was goes on.
+       interrupts.use('msi-x', [0, 1, 6], [a, b, c]);
+       const refused = [w.vectors(2), w.interrupt(2, 1), w.interrupt(2, 6)];
+       interrupts.use('msi-x', [1], [c]);
+       const one = [w.interrupt(2, 0), w.interrupt(2, 1)];
+       interrupts.close();
+       const { readSync } = await import('node:fs');
+       const counts = [a, b, c].map((eventfd) => {
+         const count = new BigUint64Array(1);
+         try { readSync(eventfd, new Uint8Array(count.buffer)); } catch ({ code }) { return code; }
+         return Number(count[0]);
+       });
+       return { two, refused, one, counts, closed: w.vectors(2), heard: heard.filter((text) => typeof text === 'string') };`,
+    );
+    expect(result).toMatchObject({
+      two: 2,
+      refused: [2, 0, -1],
+      one: [-1, 0],
+      counts: ['EAGAIN', 1, 1],
+      closed: 0,
+      heard: [expect.stringContaining('the host has 4 vectors left')],
+    });
+  });
+
   it.each([
     [{ FAIL: 'VFIO_DEVICE_SET_IRQS:28' }, 'ENOSPC (the host has no interrupt vectors left'],
     [{ VECTORS: '2' }, 'the host has 2 vectors left'],

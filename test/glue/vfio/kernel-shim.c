@@ -142,15 +142,17 @@ ssize_t pread(int fd, void *bytes, size_t size, off_t offset) {
   return at < 0 ? fail(EFAULT) : real(fd, bytes, size, at);
 }
 
-// Doorbells of the device, near the end of BAR 0: it stores its name at an IOVA of the low 32 bits, or interrupts.
-enum { DOORBELL_DMA = 0x3ff0, DOORBELL_INTERRUPT = 0x3ff4 };
+// Doorbells of the device, near the end of BAR 0: it stores its name at an IOVA of the low 32 bits, or interrupts, or
+// drives its line.
+enum { DOORBELL_DMA = 0x3ff0, DOORBELL_INTERRUPT = 0x3ff4, DOORBELL_LINE = 0x3ff8 };
 
 static void doorbell(off_t inside, const void *bytes, size_t size) {
   uint32_t value;
-  if (size != sizeof value || (inside != DOORBELL_DMA && inside != DOORBELL_INTERRUPT)) return;
+  if (size != sizeof value || inside < DOORBELL_DMA || inside > DOORBELL_LINE) return;
   memcpy(&value, bytes, sizeof value);
-  if (inside == DOORBELL_INTERRUPT) vpci_shim_interrupt(value >> 16, value & 0xffff);
-  else store_by_rid(value, "igb!", 4);
+  if (inside == DOORBELL_LINE) raise_intx(value != 0);
+  else if (inside == DOORBELL_INTERRUPT) vpci_shim_interrupt(value >> 16, value & 0xffff);
+  else if (inside == DOORBELL_DMA) store_by_rid(value, "igb!", 4);
 }
 
 ssize_t pwrite(int fd, const void *bytes, size_t size, off_t offset) {

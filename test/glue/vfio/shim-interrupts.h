@@ -7,6 +7,8 @@ enum { VECTORS = 33, KINDS = 5 };
 static int eventfds[KINDS][VECTORS];
 static uint32_t vectors_set_up[KINDS];
 static int intx_masked, intx_unmask_fd = -1;
+// The device holds its line up.
+static int intx_raised;
 
 static uint32_t vectors_of(uint32_t index) { return index == VFIO_PCI_MSIX_IRQ_INDEX ? VECTORS : 1; }
 
@@ -24,6 +26,23 @@ static int is_eventfd(int fd) {
   snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
   if (readlink(link, target, sizeof target - 1) < 0) return 0;
   return strcmp(target, "anon_inode:[eventfd]") == 0;
+}
+
+// The device interrupts; 0, or -1 when nobody hears it.
+int vpci_shim_interrupt(uint32_t index, uint32_t vector) {
+  uint64_t one = 1;
+  if (index >= KINDS || vector >= VECTORS || eventfds[index][vector] <= 0) return -1;
+  if (index == VFIO_PCI_INTX_IRQ_INDEX) {
+    if (intx_masked) return -1;
+    intx_masked = 1;
+  }
+  return write(eventfds[index][vector], &one, sizeof one) == sizeof one ? 0 : -1;
+}
+
+// The line goes up, or down.
+static void raise_intx(int up) {
+  intx_raised = up;
+  if (up) vpci_shim_interrupt(VFIO_PCI_INTX_IRQ_INDEX, 0);
 }
 
 static int set_irqs(struct vfio_irq_set *set) {
@@ -47,6 +66,7 @@ static int set_irqs(struct vfio_irq_set *set) {
     if (vectors_set_up[0] == 0) return fail(EINVAL);
     if (type == VFIO_IRQ_SET_DATA_EVENTFD) intx_unmask_fd = fds[0];
     else intx_masked = action == VFIO_IRQ_SET_ACTION_MASK;
+    if (intx_raised) raise_intx(1);
     return 0;
   }
   NEVER(type != VFIO_IRQ_SET_DATA_EVENTFD, "an interrupt is triggered by hand");
@@ -63,17 +83,6 @@ static int set_irqs(struct vfio_irq_set *set) {
   }
   if (set->start + set->count > vectors_set_up[set->index]) vectors_set_up[set->index] = set->start + set->count;
   return 0;
-}
-
-// For tests: the device interrupts; 0, or -1 when nobody hears it.
-int vpci_shim_interrupt(uint32_t index, uint32_t vector) {
-  uint64_t one = 1;
-  if (index >= KINDS || vector >= VECTORS || eventfds[index][vector] <= 0) return -1;
-  if (index == VFIO_PCI_INTX_IRQ_INDEX) {
-    if (intx_masked) return -1;
-    intx_masked = 1;
-  }
-  return write(eventfds[index][vector], &one, sizeof one) == sizeof one ? 0 : -1;
 }
 
 // For tests: vectors that the host has set up for a kind.

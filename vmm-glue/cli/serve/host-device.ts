@@ -49,18 +49,15 @@ export class ServedHost {
       this.#dma = new GuestDma(this.#device);
     });
     // The client has a table of its own, and says by eventfds which vectors it wants: the function's may be empty.
-    const interrupts = new VfioInterrupts(this.#device, this.fn, {
-      follow: false,
-      read: true,
-      onInterrupt: (kind, vector) => {
-        if (kind === 'intx') this.fn.setInterrupt(true);
-        else served.interrupt(vector);
-      },
-    });
+    const interrupts = new VfioInterrupts(this.#device, this.fn, { follow: false, read: true });
     interrupts.on('failure', onError);
     this.#interrupts = interrupts;
     served.on('dma-map', (event) => attempt(() => this.#mapped(event)));
     served.on('interrupts', (event) => this.#interruptsChanged(event));
+    served.on('intx-mask', ({ masked }) => {
+      if (masked) interrupts.maskIntx();
+      else interrupts.unmaskIntx();
+    });
     served.on('disconnect', () => {
       interrupts.use(undefined);
       attempt(() => this.#dma?.clear());
@@ -81,18 +78,18 @@ export class ServedHost {
     for (const part of parts) this.#dma?.map(part.address, part.bytes, { readOnly: !part.writable });
   }
 
-  #interruptsChanged({ index, vectors }: InterruptsEvent): void {
+  #interruptsChanged({ index, vectors, eventfds }: InterruptsEvent): void {
     const kind = KINDS[index];
     const interrupts = this.#interrupts;
     if (kind === undefined || interrupts === undefined) return;
     if (vectors.length === 0) {
       if (interrupts.kind === kind) interrupts.use(undefined);
-    } else if (kind === 'intx' && interrupts.kind === kind) {
-      // It was unmasked, or masked: then its eventfd waits.
-      this.fn.setInterrupt(false);
-      interrupts.unmaskIntx();
-    } else {
+    } else if (kind === 'intx') {
+      // By way of the function: the line is in its Status, and it has Interrupt Disable.
       interrupts.use(kind, vectors);
+    } else {
+      // The kernel signals the client itself.
+      interrupts.use(kind, vectors, eventfds);
     }
   }
 }

@@ -4,7 +4,7 @@ import type { Output } from '../io.ts';
 
 /** Region of the configuration space in an {@link AccessEvent}; a BAR has its own number. */
 const CONFIG_REGION = 7;
-const INTERRUPT_NAMES = ['INTx', 'MSI', 'MSI-X', 'error', 'request'];
+const INTERRUPT_NAMES = ['INTx', 'MSI', 'MSI-X', 'error interrupt', 'request interrupt'];
 
 export interface ServeLogOptions {
   readonly device: VfioUserDevice;
@@ -67,10 +67,10 @@ export class ServeLog {
     );
     device.on('access', (event) => this.#access(event, reads));
     device.on('dma-map', (event) => this.#dmaMap(event));
-    device.on('interrupts', (event) =>
-      this.#say('interrupts', event, () => {
-        const name = INTERRUPT_NAMES[event.index] ?? `interrupt ${event.index}`;
-        return `${name}: ${event.enabled} ${event.enabled === 1 ? 'vector' : 'vectors'} enabled`;
+    device.on('interrupts', ({ index, enabled, vectors }) =>
+      this.#say('interrupts', { index, enabled, vectors }, () => {
+        const name = INTERRUPT_NAMES[index] ?? `interrupt ${index}`;
+        return `${name}: ${enabled} ${enabled === 1 ? 'vector' : 'vectors'} enabled`;
       }),
     );
     device.on('protocol-error', (event) =>
