@@ -15,8 +15,8 @@ export interface FunctionHooks {
   busNumbersChanged(): void;
   /** A port's window changed. */
   windowChanged(): void;
-  /** The guest set Secondary Bus Reset of a port. */
-  secondaryBusReset(): void;
+  /** The guest took the link below a port down (Secondary Bus Reset, Link Disable), or lets it come up again. */
+  linkChanged(down: boolean): void;
   /** The guest wrote Slot Control or Slot Status; Slot Control reads `control` (16 bits) after `previous`. */
   slotControlWritten(previous: number, control: number): void;
   /** The guest wrote the MSI structure. */

@@ -9,8 +9,12 @@ export interface FunctionHost {
   pinChanged(fn: PciFunction, pin: number, asserted: boolean): void;
   /** A port's bus numbers changed. */
   busNumbersChanged(fn: PciFunction): void;
-  /** The guest set Secondary Bus Reset of a port: everything below is reset. */
-  secondaryBusReset(fn: PciFunction): void;
+  /** The guest took the link below a port down (Secondary Bus Reset, Link Disable), or lets it come up again. */
+  linkChanged(port: PciFunction, down: boolean): void;
+  /** A port was reset: so is everything below, and its bus numbers are gone. */
+  portReset(port: PciFunction): void;
+  /** Whether the ports above let memory requests of `fn` through (PCIe 7.5.1.1.3). */
+  passesRequests(fn: PciFunction): boolean;
 }
 
 /** Where a function is placed. */

@@ -46,7 +46,7 @@ export type { FunctionState } from './function-state.ts';
 export type { Present } from './guest-layout.ts';
 export type { ByteRange, PlannedCapability } from './guest-plan.ts';
 export { type GuestConfigSpace, type PasidCapability, PciFunction } from './pci-function.ts';
-export type { AddressRange, BridgePort } from './port/bridge-port.ts';
+export { type AddressRange, type BridgePort, isRange } from './port/bridge-port.ts';
 export {
   createDownstreamPort,
   createRootPort,

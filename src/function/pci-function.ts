@@ -204,8 +204,13 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
     else this.#bars.bars.find(({ index }) => index === bar)?.write?.(offset, size, value);
   }
 
-  /** Shows the slot as one with several functions, or not (header type bit 7); the segment knows. */
-  setMultiFunction(on: boolean): void {
+  /**
+   * Shows the slot as one with several functions, or not (header type bit 7). In a segment, that alone does it.
+   *
+   * @throws VpciError `VPCI_FUNCTION_ATTACHED` when somebody else does.
+   */
+  setMultiFunction(on: boolean, host?: FunctionHost): void {
+    this.#refuseStranger(host);
     const bit = reg.HEADER_TYPE_MULTI_FUNCTION << 16;
     this.#space.poke(reg.HEADER_TYPE, bit, on ? bit : 0);
   }
@@ -230,12 +235,13 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
 
   /**
    * True when the function may issue a memory request now, with `pasid` (20 bits) or without: it is in D0, Bus
-   * Master Enable is set, and for a PASID also PASID Enable, and the PASID fits the width. A device model asks
-   * this; the vIOMMU never does.
+   * Master Enable is set, here and in the ports above (PCIe 7.5.1.1.3), and for a PASID also PASID Enable, and the
+   * PASID fits the width. A device model asks this; the vIOMMU never does.
    */
   canIssue(pasid?: number | null): boolean {
     if ((this.#space.peek(reg.COMMAND) & reg.COMMAND_BUS_MASTER_ENABLE) === 0 || this.powerState !== 0)
       return false;
+    if (this.#host?.passesRequests(this) === false) return false;
     if (pasid === undefined || pasid === null) return true;
     return this.endpointState.pasidEnable && pasid >= 0 && pasid < 2 ** this.endpointState.pasidWidth;
   }
@@ -250,7 +256,7 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
     this.#interrupts.reset();
     this.#readLatches();
     this.#refreshDecode();
-    if (this.port !== undefined) this.#host?.busNumbersChanged(this);
+    if (this.port !== undefined) this.#host?.portReset(this);
     this.#sink?.endpointReset(this.endpointState, kind);
     if (this.hears('reset')) this.emit('reset', { kind });
   }
@@ -268,28 +274,82 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
         'the function is in a segment already: remove it there first',
       );
     }
-    this.#limitPasid(sink);
+    this.checkSink(sink);
     this.#placed = true;
     this.#sink = sink;
     this.#host = host;
-    this.move(rid);
+    this.#limitPasid(sink);
+    try {
+      this.move(rid, host);
+    } catch (error) {
+      this.detach(host);
+      throw error;
+    }
   }
 
-  /** Gives the function another requester ID (16 bits), or -1 while no bus number leads to it. */
-  move(rid: number): void {
-    const previousRid = this.endpointState.rid;
+  /**
+   * Refuses a vIOMMU that is narrower than the PASID width that the guest has seen.
+   *
+   * @throws VpciError `VPCI_VIOMMU_TOO_NARROW`.
+   */
+  checkSink(sink: EndpointSink | undefined): void {
+    const limit = sink?.pasidWidth;
+    if (!this.#space.touched || limit === undefined || limit >= (this.#pasid?.width ?? 0)) return;
+    throw new VpciError(
+      'VPCI_VIOMMU_TOO_NARROW',
+      `the guest has seen a PASID width of ${this.#pasid?.width} bits, and this vIOMMU has ${limit}: attach the function before its first access`,
+    );
+  }
+
+  /**
+   * Puts the function behind another vIOMMU where it is; `undefined` stands for none.
+   *
+   * @throws VpciError as {@link PciFunction.checkSink}, or `VPCI_FUNCTION_ATTACHED` when another segment has it.
+   */
+  changeSink(sink: EndpointSink | undefined, host?: FunctionHost): void {
+    this.#refuseStranger(host);
+    if (sink === this.#sink) return;
+    this.checkSink(sink);
+    if (this.endpointState.rid !== -1) this.#sink?.detachEndpoint(this.endpointState);
+    this.#sink = sink;
+    this.#limitPasid(sink);
+    // A listener may have been faster.
+    if (this.endpointState.rid !== -1 && this.#sink === sink) sink?.attachEndpoint(this.endpointState);
+  }
+
+  /**
+   * Gives the function another requester ID (16 bits), or -1 while no bus number leads to it. In a segment, that alone
+   * does it.
+   *
+   * @throws VpciError `VPCI_FUNCTION_ATTACHED` when somebody else does.
+   */
+  move(rid: number, host?: FunctionHost): void {
+    this.#refuseStranger(host);
+    const state = this.endpointState;
+    const previousRid = state.rid;
     if (rid === previousRid) return;
     const sink = this.#sink;
-    if (rid === -1) sink?.detachEndpoint(this.endpointState);
-    this.endpointState.rid = rid;
-    if (previousRid === -1) sink?.attachEndpoint(this.endpointState);
-    else if (rid !== -1) sink?.endpointMoved(this.endpointState, previousRid);
-    if (this.hears('rid')) this.emit('rid', { rid, previousRid });
+    if (rid === -1) sink?.detachEndpoint(state);
+    state.rid = rid;
+    if (previousRid === -1) {
+      try {
+        sink?.attachEndpoint(state);
+      } catch (error) {
+        state.rid = -1;
+        throw error;
+      }
+    } else if (rid !== -1) sink?.endpointMoved(state, previousRid);
+    // The unit's listeners come before ours, and may have moved it on.
+    if (state.rid === rid && this.hears('rid')) this.emit('rid', { rid, previousRid });
   }
 
-  /** Takes the function out of its place. */
-  detach(): void {
-    this.move(-1);
+  /**
+   * Takes the function out of its place. In a segment, that alone does it.
+   *
+   * @throws VpciError `VPCI_FUNCTION_ATTACHED` when somebody else does.
+   */
+  detach(host?: FunctionHost): void {
+    this.move(-1, host);
     this.#sink = undefined;
     this.#host = undefined;
     this.#placed = false;
@@ -305,6 +365,11 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
       registers: this.#space.saveRegisters(),
       interrupts: this.#interrupts.saveState(),
     };
+  }
+
+  /** Refuses what {@link PciFunction.restoreState} would. @throws VpciError `VPCI_STATE`. */
+  checkState(state: unknown): void {
+    checkFunctionState(state, this.size, this.#pasid);
   }
 
   /**
@@ -330,7 +395,7 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
       decodeChanged: () => this.#refreshDecode(),
       busNumbersChanged: () => this.#host?.busNumbersChanged(this),
       windowChanged: () => this.#host?.decodeChanged(this),
-      secondaryBusReset: () => this.#host?.secondaryBusReset(this),
+      linkChanged: (down) => this.#host?.linkChanged(this, down),
       slotControlWritten: (previous, control) => this.#slotControlWritten(previous, control),
       msiWritten: () => {
         this.#interrupts.msi?.written();
@@ -347,17 +412,19 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
     };
   }
 
+  /** The segment that the function is in is the only one that moves it about. */
+  #refuseStranger(host: FunctionHost | undefined): void {
+    if (host === this.#host) return;
+    throw new VpciError(
+      'VPCI_FUNCTION_ATTACHED',
+      'the function is in a segment, which alone may do this: use its add, plug, remove and reattach',
+    );
+  }
+
+  /** Shows no more than the vIOMMU has, as long as the guest has not looked. */
   #limitPasid(sink: EndpointSink | undefined): void {
+    if (this.#space.touched) return;
     const limit = sink?.pasidWidth;
-    if (this.#space.touched) {
-      if (limit !== undefined && this.#pasid !== undefined && limit < this.#pasid.width) {
-        throw new VpciError(
-          'VPCI_VIOMMU_TOO_NARROW',
-          `the guest has seen a PASID width of ${this.#pasid.width} bits, and this vIOMMU has ${limit}: attach the function before its first access`,
-        );
-      }
-      return;
-    }
     const before = new Set(this.#view.findings.map(({ message }) => message));
     const { shadow, ...view } = functionView(this.#recipe, limit);
     this.#space.install(view.layout, shadow);

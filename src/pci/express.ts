@@ -45,8 +45,9 @@ export const EXP_LINK_CAPABILITIES = 0x0c;
 /** Link Control and Link Status, 16 bits each (7.5.3.7, 7.5.3.8). */
 export const EXP_LINK_CONTROL = 0x10;
 export const EXP_LINK_STATUS = 0x12;
-/** ASPM, read completion boundary, link disable, common clock, extended synch. */
-export const EXP_LINK_CONTROL_RW = 0x00db;
+/** ASPM, read completion boundary, common clock, extended synch. */
+export const EXP_LINK_CONTROL_RW = 0x00cb;
+export const EXP_LINK_DISABLE = 0x0010;
 /** Slot Capabilities, Slot Control, Slot Status (7.5.3.9 to 7.5.3.11). */
 export const EXP_SLOT_CAPABILITIES = 0x14;
 export const EXP_SLOT_CONTROL = 0x18;

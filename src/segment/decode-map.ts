@@ -1,4 +1,5 @@
 import type { PciFunction } from '../function/index.ts';
+import { checkSize } from './access-size.ts';
 
 /** A stretch of memory or I/O space that a BAR claims. */
 export interface DecodedWindow {
@@ -68,8 +69,9 @@ export class DecodeMap {
     return undefined;
   }
 
-  /** Reads `size` (1, 2, 4) bytes at `address` from the BARs that claim them; all-ones where nobody does. */
+  /** Reads `size` (1, 2, 4) bytes at `address` from the BARs that claim them; all-ones where nobody does. @throws VpciError `VPCI_ACCESS_SIZE`. */
   read(address: number, size: number): number {
+    checkSize(size);
     const window = this.find(address);
     if (window !== undefined && address - window.address + size <= window.size)
       return window.fn.barRead(window.bar, window.offset + address - window.address, size);
@@ -81,6 +83,7 @@ export class DecodeMap {
 
   /** Writes the low `size` (1, 2, 4) bytes of `value` at `address` to the BARs that claim them. */
   write(address: number, size: number, value: number): void {
+    checkSize(size);
     const window = this.find(address);
     if (window !== undefined && address - window.address + size <= window.size)
       window.fn.barWrite(window.bar, window.offset + address - window.address, size, value);

@@ -1,14 +1,15 @@
-import type { FunctionHost, GuestConfigSpace, PciFunction } from '../function/index.ts';
+import type { GuestConfigSpace, PciFunction } from '../function/index.ts';
 import { formatBdf, parseBdf } from '../pci/bdf.ts';
 import type { EndpointSink, ResetKind } from '../pci/endpoint.ts';
 import { TypedEmitter } from '../pci/typed-emitter.ts';
 import { VpciError } from '../pci/vpci-error.ts';
+import { allOnes, checkSize } from './access-size.ts';
 import { CONFIG_ADDRESS_MASK, CONFIG_ADDRESS_PORT, CONFIG_DATA_PORT } from './config-mechanism.ts';
 import type { DecodedWindow } from './decode-map.ts';
+import { Hierarchy, noFunction } from './hierarchy.ts';
 import { rootInterrupt, type RootInterrupt } from './interrupt-routing.ts';
-import { checkSegmentState, SEGMENT_STATE_VERSION, type SegmentState } from './segment-state.ts';
+import { loadSegmentState, SEGMENT_STATE_VERSION, type SegmentState } from './segment-state.ts';
 import { SegmentWindows } from './segment-windows.ts';
-import { lastDeviceBehind, Topology } from './topology.ts';
 
 /** Options of a {@link PciSegment}. */
 export interface SegmentOptions {
@@ -64,17 +65,10 @@ export class PciSegment extends TypedEmitter<SegmentEvents> {
   /** Default vIOMMU of functions that are added. */
   readonly iommu: EndpointSink | undefined;
 
-  // Dense arrays: the fastest map there is from 16 bits to an object, at any number of functions.
-  readonly #functions: (PciFunction | undefined)[];
-  // What is behind each of them, to spare the hot path a step.
-  readonly #spaces: (GuestConfigSpace | undefined)[];
-  readonly #topology = new Topology();
-  readonly #windows = new SegmentWindows(() => this.functions(), this.#topology);
-  readonly #host: FunctionHost;
-  // Counts renumberings, so that one can see that a listener caused another.
-  #renumberings = 0;
-  // Bus numbers come one port at a time, and mean something when all are there.
-  #isRestoring = false;
+  readonly #hierarchy: Hierarchy;
+  // The registers that answer, by requester ID; here, to spare the hot path a step.
+  readonly #spaces: readonly (GuestConfigSpace | undefined)[];
+  readonly #windows: SegmentWindows;
   /** CONFIG_ADDRESS as a signed word: negative while Enable (bit 31) is set. */
   #configAddress = 0;
 
@@ -100,19 +94,16 @@ export class PciSegment extends TypedEmitter<SegmentEvents> {
     this.ecamBase = base;
     this.ecamSize = buses * BUS_SIZE;
     this.iommu = iommu;
-    this.#functions = new Array<PciFunction | undefined>(0x10000).fill(undefined);
-    this.#spaces = new Array<GuestConfigSpace | undefined>(0x10000).fill(undefined);
-    this.#host = {
+    this.#hierarchy = new Hierarchy({
       decodeChanged: () => this.#decodeChanged(),
-      busNumbersChanged: () => {
-        if (!this.#isRestoring) this.#renumber();
-      },
-      secondaryBusReset: (port) => this.#resetBehind(port),
       pinChanged: (fn, pin, asserted) => {
-        if (this.hears('intx') && this.#topology.isConnected(fn))
-          this.emit('intx', { ...rootInterrupt(this.#topology, fn, pin), asserted, fn });
+        const { topology } = this.#hierarchy;
+        if (this.hears('intx') && topology.isConnected(fn))
+          this.emit('intx', { ...rootInterrupt(topology, fn, pin), asserted, fn });
       },
-    };
+    });
+    this.#spaces = this.#hierarchy.seats.spaces;
+    this.#windows = new SegmentWindows(this.#hierarchy);
   }
 
   /**
@@ -126,19 +117,7 @@ export class PciSegment extends TypedEmitter<SegmentEvents> {
     fn: PciFunction,
     iommu: EndpointSink | null | undefined = this.iommu,
   ): PciFunction {
-    const rid = parseBdf(bdf);
-    if (this.#functions[rid] !== undefined) {
-      throw new VpciError(
-        'VPCI_BDF_TAKEN',
-        `${formatBdf(rid)} has a function already: remove it first, or choose another address`,
-      );
-    }
-    fn.attach({ rid, sink: iommu ?? undefined, host: this.#host });
-    this.#topology.addFixed(rid, fn);
-    this.#seat(rid, fn);
-    this.#slotChanged(fn);
-    // A port may come back with bus numbers and with functions behind it.
-    this.#renumber();
+    this.#hierarchy.add(parseBdf(bdf), fn, iommu ?? undefined);
     return fn;
   }
 
@@ -151,38 +130,7 @@ export class PciSegment extends TypedEmitter<SegmentEvents> {
    */
   plug(port: PciFunction, fn: PciFunction, options: PlugOptions = {}): PciFunction {
     const { device = 0, fn: number = 0, iommu = this.iommu } = options;
-    const bridge = port.port;
-    if (bridge === undefined || !this.#topology.has(port)) {
-      throw new VpciError('VPCI_PLUG', 'plug takes a root port or switch port that is in this segment');
-    }
-    for (const above of this.#topology.above(port)) {
-      if (above === fn) {
-        throw new VpciError(
-          'VPCI_PLUG',
-          'the port is behind the function that is plugged there: move it first',
-        );
-      }
-    }
-    const last = lastDeviceBehind(bridge);
-    if (!isWhole(device, last) || !isWhole(number, 7)) {
-      throw new VpciError(
-        'VPCI_PLUG',
-        `device ${device}, function ${number} cannot be behind this port: devices 0 to ${last}, functions 0 to 7`,
-      );
-    }
-    const present = this.#topology.behind(port);
-    if (present.some((one) => this.#isAt(one, device, number))) {
-      throw new VpciError(
-        'VPCI_PLUG',
-        `device ${device}, function ${number} behind this port is taken: remove what is there first`,
-      );
-    }
-    fn.attach({ rid: -1, sink: iommu ?? undefined, host: this.#host });
-    this.#topology.addPlugged({ port, device, fn: number }, fn);
-    this.#renumber();
-    this.#slotChanged(fn);
-    // A guest that has not looked at the port yet finds the slot filled; to others it is a hot-plug.
-    bridge.setPresence(true, present.length === 0 && port.touched);
+    this.#hierarchy.plug({ port, device, fn: number }, fn, iommu ?? undefined);
     return fn;
   }
 
@@ -194,41 +142,54 @@ export class PciSegment extends TypedEmitter<SegmentEvents> {
    */
   remove(which: string | number | PciFunction): PciFunction {
     const fn = typeof which === 'object' ? which : this.function(which);
-    if (fn === undefined || !this.#topology.has(fn)) {
-      throw new VpciError(
-        'VPCI_NO_FUNCTION',
-        `there is no function ${typeof which === 'object' ? 'like this' : formatBdf(parseBdf(which))} in the segment`,
-      );
-    }
-    this.#lowerPins(fn);
-    // A listener may have been faster.
-    if (!this.#topology.has(fn)) return fn;
-    const plug = this.#topology.plugOf(fn);
-    const neighbour = this.#topology.slotOf(fn).find((one) => one !== fn);
-    const { rid } = fn.endpointState;
-    if (rid !== -1) this.#seat(rid, undefined);
-    this.#topology.delete(fn);
-    fn.detach();
-    this.#renumber();
-    if (neighbour !== undefined && this.#topology.has(neighbour)) this.#slotChanged(neighbour);
-    if (plug !== undefined && this.#topology.behind(plug.port).length === 0)
-      plug.port.port?.setPresence(false, true);
+    if (fn === undefined || !this.#hierarchy.topology.has(fn))
+      throw noFunction(typeof which === 'object' ? 'like this' : formatBdf(parseBdf(which)));
+    this.#hierarchy.remove(fn);
     return fn;
+  }
+
+  /**
+   * Puts functions behind other vIOMMUs where they are; `null` stands for none. All are checked before the first one
+   * changes.
+   *
+   * @throws VpciError `VPCI_NO_FUNCTION`, or `VPCI_VIOMMU_TOO_NARROW` where the guest has seen a wider PASID.
+   */
+  reattach(units: Iterable<readonly [fn: PciFunction, iommu: EndpointSink | null]>): void {
+    this.#hierarchy.reattach([...units].map(([fn, iommu]) => [fn, iommu ?? undefined]));
   }
 
   /** The function at `bdf` now; undefined when there is none. @throws VpciError `VPCI_BDF`. */
   function(bdf: string | number): PciFunction | undefined {
-    return this.#functions[parseBdf(bdf)];
+    return this.#hierarchy.seats.get(parseBdf(bdf));
   }
 
-  /** Every function within reach with its requester ID, in order of requester ID. */
-  *functions(): Generator<readonly [rid: number, fn: PciFunction]> {
-    for (const [rid, fn] of this.#functions.entries()) if (fn !== undefined) yield [rid, fn];
+  /**
+   * The registers that answer configuration requests to `bdf`; undefined when nobody does: nothing is there, or a port
+   * above is in D3hot, holds its bus in reset, or has its link disabled.
+   *
+   * @throws VpciError `VPCI_BDF`.
+   */
+  configSpace(bdf: string | number): GuestConfigSpace | undefined {
+    return this.#spaces[parseBdf(bdf)];
   }
 
-  /** Guest-physical address of the configuration space of `bdf`. @throws VpciError `VPCI_BDF`. */
+  /** Every function that has a requester ID now, in order of requester ID. */
+  functions(): Generator<readonly [rid: number, fn: PciFunction]> {
+    return this.#hierarchy.seats.entries();
+  }
+
+  /**
+   * Guest-physical address of the configuration space of `bdf`.
+   *
+   * @throws VpciError `VPCI_BDF`, or `VPCI_ECAM` when its bus is beyond the window.
+   */
   ecamAddress(bdf: string | number): number {
-    return this.ecamBase + parseBdf(bdf) * 0x1000;
+    const offset = parseBdf(bdf) * 0x1000;
+    if (offset < this.ecamSize) return this.ecamBase + offset;
+    throw new VpciError(
+      'VPCI_ECAM',
+      `bus ${Math.floor(offset / BUS_SIZE)} is beyond the window, which has ${this.ecamSize / BUS_SIZE} buses: give the segment more`,
+    );
   }
 
   /**
@@ -245,6 +206,7 @@ export class PciSegment extends TypedEmitter<SegmentEvents> {
   ecamWrite(address: number, size: number, value: number): void {
     const offset = address - this.ecamBase;
     if (offset >= 0 && offset < this.ecamSize) this.ecamWriteAt(offset | 0, size, value);
+    else checkSize(size);
   }
 
   /**
@@ -262,7 +224,11 @@ export class PciSegment extends TypedEmitter<SegmentEvents> {
   ecamWriteAt(offset: number, size: number, value: number): void {
     const register = offset & 0xfff;
     if (offset >>> 0 >= this.ecamSize || register + size > 0x1000) this.#ecamWriteAcross(offset, size, value);
-    else this.#spaces[offset >>> 12]?.write(register, size, value);
+    else {
+      const space = this.#spaces[offset >>> 12];
+      if (space === undefined) checkSize(size);
+      else space.write(register, size, value);
+    }
   }
 
   /**
@@ -286,6 +252,7 @@ export class PciSegment extends TypedEmitter<SegmentEvents> {
     const lane = port - CONFIG_DATA_PORT;
     if (lane >= 0 && lane < 4) {
       if (lane + size > 4) {
+        checkSize(size);
         for (let i = 0; i < size; i++) this.pioWrite(port + i, 1, value >>> (8 * i));
         return;
       }
@@ -331,122 +298,58 @@ export class PciSegment extends TypedEmitter<SegmentEvents> {
 
   /** Device and pin on the root bus that the interrupt pin of `fn` reaches (PCIe 2.2.8.1). */
   interruptRoute(fn: PciFunction): RootInterrupt {
-    return rootInterrupt(this.#topology, fn, fn.interruptPin);
+    return rootInterrupt(this.#hierarchy.topology, fn, fn.interruptPin);
   }
 
   /** Resets the segment and every function in it. */
   reset(kind: ResetKind = 'bus'): void {
     this.#configAddress = 0;
-    const all = [...this.#topology.all()];
-    for (const fn of all) if (this.#topology.has(fn)) fn.reset(kind);
-    // Bus numbers and windows are gone.
-    this.#renumber();
+    this.#hierarchy.reset(kind);
   }
 
   /** The state of the segment and of its functions, as plain data. */
   saveState(): SegmentState {
-    const functions = [...this.#topology.all()].map((fn) => ({
-      bdf: fn.endpointState.rid === -1 ? null : formatBdf(fn.endpointState.rid),
-      state: fn.saveState(),
-    }));
-    return { version: SEGMENT_STATE_VERSION, configAddress: this.#configAddress >>> 0, functions };
+    const places = this.#hierarchy.topology.places();
+    return {
+      version: SEGMENT_STATE_VERSION,
+      configAddress: this.#configAddress >>> 0,
+      functions: [...places].map(([place, fn]) => ({ place, state: fn.saveState() })),
+    };
   }
 
   /**
-   * Takes back what {@link PciSegment.saveState} gave. The same functions must have been put in place in the same
-   * order.
+   * Takes back what {@link PciSegment.saveState} gave. The same functions must be in the same places, whatever the
+   * order in which they were put there. The state is checked before anything changes.
    *
    * @throws VpciError `VPCI_STATE` when the state is damaged or of other functions.
    */
   restoreState(state: unknown): void {
-    const { configAddress, functions } = checkSegmentState(state);
-    const present = [...this.#topology.all()];
-    if (functions.length !== present.length) {
-      throw new VpciError(
-        'VPCI_STATE',
-        `the state is of ${functions.length} functions, and the segment has ${present.length}`,
-      );
-    }
-    this.#isRestoring = true;
-    try {
-      for (const [i, fn] of present.entries()) fn.restoreState(functions[i]);
-      this.#configAddress = configAddress & CONFIG_ADDRESS_MASK;
-    } finally {
-      this.#isRestoring = false;
-      this.#renumber();
-    }
-  }
-
-  /**
-   * Brings the table of requester IDs in line with the bus numbers. A listener may change the topology meanwhile: then
-   * that change brings everything in line, and this call is over.
-   */
-  #renumber(): void {
-    const renumbering = ++this.#renumberings;
-    const wanted = [...this.#topology.requesterIds()].filter(
-      ([fn, rid]) => fn.endpointState.rid !== rid || (rid !== -1 && this.#functions[rid] !== fn),
-    );
-    for (const [fn] of wanted) {
-      const { rid } = fn.endpointState;
-      if (rid !== -1 && this.#functions[rid] === fn) this.#seat(rid, undefined);
-    }
-    // Two functions may change places: first everybody leaves an address that another one gets.
-    const targets = new Set(wanted.map(([, rid]) => rid));
-    for (const [fn, rid] of wanted) {
-      if (rid !== -1 && (fn.endpointState.rid === rid || !targets.has(fn.endpointState.rid))) continue;
-      fn.move(-1);
-      if (renumbering !== this.#renumberings) return;
-    }
-    for (const [fn, rid] of wanted) {
-      if (rid !== -1) this.#seat(rid, fn);
-      fn.move(rid);
-      if (renumbering !== this.#renumberings) return;
-    }
-    this.#decodeChanged();
-  }
-
-  #resetBehind(port: PciFunction): void {
-    for (const fn of this.#topology.behind(port)) {
-      this.#resetBehind(fn);
-      if (this.#topology.has(fn)) fn.reset('bus');
-    }
-    this.#renumber();
-  }
-
-  #lowerPins(fn: PciFunction): void {
-    for (const one of this.#topology.behind(fn)) this.#lowerPins(one);
-    fn.setInterrupt(false);
-  }
-
-  #slotChanged(fn: PciFunction): void {
-    const slot = this.#topology.slotOf(fn);
-    for (const one of slot) one.setMultiFunction(slot.length > 1);
-  }
-
-  #isAt(fn: PciFunction, device: number, number: number): boolean {
-    const plug = this.#topology.plugOf(fn);
-    return plug?.device === device && plug.fn === number;
-  }
-
-  #seat(rid: number, fn: PciFunction | undefined): void {
-    this.#functions[rid] = fn;
-    this.#spaces[rid] = fn?.space;
+    const { topology } = this.#hierarchy;
+    const { configAddress, functions } = loadSegmentState(state, topology.places());
+    this.#configAddress = configAddress & CONFIG_ADDRESS_MASK;
+    this.#hierarchy.restore(() => {
+      // A listener may have taken one out meanwhile.
+      for (const [fn, own] of functions) if (topology.has(fn)) fn.restoreState(own);
+    });
   }
 
   // Methods, not closures: what a closure captures is allocated whenever its function is entered.
   #ecamReadAcross(offset: number, size: number): number {
     if (!(offset >= 0 && offset < this.ecamSize)) return allOnes(size);
+    checkSize(size);
     let value = 0;
     for (let i = size - 1; i >= 0; i--) value = (value << 8) | this.ecamReadAt(offset + i, 1);
     return value >>> 0;
   }
 
   #ecamWriteAcross(offset: number, size: number, value: number): void {
+    checkSize(size);
     if (!(offset >= 0 && offset < this.ecamSize)) return;
     for (let i = 0; i < size; i++) this.ecamWriteAt(offset + i, 1, value >>> (8 * i));
   }
 
   #pioReadAcross(port: number, size: number): number {
+    checkSize(size);
     let value = 0;
     for (let i = size - 1; i >= 0; i--) value = (value << 8) | this.pioRead(port + i, 1);
     return value >>> 0;
@@ -456,12 +359,4 @@ export class PciSegment extends TypedEmitter<SegmentEvents> {
     this.#windows.invalidate();
     if (this.hears('decode')) this.emit('decode', { windows: this.windows() });
   }
-}
-
-function allOnes(size: number): number {
-  return size === 4 ? 0xffffffff : size === 2 ? 0xffff : 0xff;
-}
-
-function isWhole(value: number, last: number): boolean {
-  return Number.isInteger(value) && value >= 0 && value <= last;
 }

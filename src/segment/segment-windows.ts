@@ -1,19 +1,16 @@
-import type { AddressRange, PciFunction } from '../function/index.ts';
+import { type AddressRange, isRange, type PciFunction } from '../function/index.ts';
 import { type DecodedWindow, DecodeMap } from './decode-map.ts';
-import type { Topology } from './topology.ts';
+import type { Hierarchy } from './hierarchy.ts';
 
 /** What the BARs of a segment claim of memory and I/O space, worked out again when somebody asks after a change. */
 export class SegmentWindows {
-  readonly #functions: () => Iterable<readonly [rid: number, fn: PciFunction]>;
-  readonly #topology: Topology;
+  readonly #hierarchy: Hierarchy;
   readonly #memory = new DecodeMap();
   readonly #io = new DecodeMap();
   #isStale = false;
 
-  /** `functions`: those within reach, in order of requester ID. */
-  constructor(functions: () => Iterable<readonly [rid: number, fn: PciFunction]>, topology: Topology) {
-    this.#functions = functions;
-    this.#topology = topology;
+  constructor(hierarchy: Hierarchy) {
+    this.#hierarchy = hierarchy;
   }
 
   /** A BAR, a window of a port or the topology changed. */
@@ -37,7 +34,7 @@ export class SegmentWindows {
     this.#isStale = false;
     const memory: DecodedWindow[] = [];
     const io: DecodedWindow[] = [];
-    for (const [, fn] of this.#functions()) {
+    for (const [, fn] of this.#hierarchy.seats.entries()) {
       for (const { index, kind, address, size, enabled } of fn.bars) {
         if (!enabled) continue;
         const space = kind === 'io' ? 'io' : 'memory';
@@ -63,10 +60,10 @@ export class SegmentWindows {
   /** What of a BAR the ports above its function let through: they need not pass on all of it. */
   #reachable(fn: PciFunction, kind: 'memory' | 'io', bar: AddressRange): readonly AddressRange[] {
     let ranges: readonly AddressRange[] = [bar];
-    for (const { powerState, port } of this.#topology.above(fn)) {
+    for (const { powerState, port } of this.#hierarchy.topology.above(fn)) {
       // In D3hot a port passes configuration requests on only (PCIe 5.3.1.4).
       const passed = powerState === 0 ? (port?.forwarded(kind) ?? []) : [];
-      ranges = ranges.flatMap((range) => passed.map((window) => overlap(range, window)).filter(isSome));
+      ranges = ranges.flatMap((range) => passed.map((window) => overlap(range, window)).filter(isRange));
     }
     return ranges;
   }
@@ -74,8 +71,4 @@ export class SegmentWindows {
 
 function overlap(left: AddressRange, right: AddressRange): AddressRange {
   return { first: Math.max(left.first, right.first), last: Math.min(left.last, right.last) };
-}
-
-function isSome({ first, last }: AddressRange): boolean {
-  return first <= last;
 }

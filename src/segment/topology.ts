@@ -1,4 +1,5 @@
 import type { BridgePort, PciFunction } from '../function/index.ts';
+import { formatBdf } from '../pci/bdf.ts';
 import { DEVICE_TYPE_UPSTREAM_PORT } from '../pci/express.ts';
 
 /** A function's fixed place behind a port: device and function number. */
@@ -15,32 +16,45 @@ export interface Plug {
  * follows from the bus numbers that the guest programs, and a function is out of reach while they lead nowhere.
  */
 export class Topology {
-  readonly #fixed = new Map<number, PciFunction>();
+  readonly #fixed = new Map<PciFunction, number>();
   readonly #plugs = new Map<PciFunction, Plug>();
+  readonly #behind = new Map<PciFunction, Set<PciFunction>>();
 
   addFixed(rid: number, fn: PciFunction): void {
-    this.#fixed.set(rid, fn);
+    this.#fixed.set(fn, rid);
   }
 
   addPlugged(plug: Plug, fn: PciFunction): void {
     this.#plugs.set(fn, plug);
+    const behind = this.#behind.get(plug.port) ?? new Set();
+    this.#behind.set(plug.port, behind.add(fn));
   }
 
   /** Forgets `fn`. */
   delete(fn: PciFunction): void {
-    if (this.#plugs.delete(fn)) return;
-    this.#fixed.delete(fn.endpointState.rid);
+    this.#fixed.delete(fn);
+    const plug = this.#plugs.get(fn);
+    if (plug === undefined) return;
+    this.#plugs.delete(fn);
+    const behind = this.#behind.get(plug.port);
+    behind?.delete(fn);
+    if (behind?.size === 0) this.#behind.delete(plug.port);
   }
 
   /** True when `fn` is in this topology. */
   has(fn: PciFunction): boolean {
-    return this.#plugs.has(fn) || this.#fixed.get(fn.endpointState.rid) === fn;
+    return this.#plugs.has(fn) || this.#fixed.has(fn);
   }
 
   /** Every function, those out of reach included, in no particular order. */
   *all(): Generator<PciFunction> {
-    yield* this.#fixed.values();
+    yield* this.#fixed.keys();
     yield* this.#plugs.keys();
+  }
+
+  /** Every function behind a port. */
+  plugged(): Iterable<PciFunction> {
+    return this.#plugs.keys();
   }
 
   /** Where `fn` is plugged; undefined when it has a fixed requester ID. */
@@ -50,7 +64,7 @@ export class Topology {
 
   /** What is plugged behind `port`. */
   behind(port: PciFunction): PciFunction[] {
-    return [...this.#plugs].filter(([, plug]) => plug.port === port).map(([fn]) => fn);
+    return [...(this.#behind.get(port) ?? [])];
   }
 
   /** The ports above `fn`, the nearest first. */
@@ -66,19 +80,26 @@ export class Topology {
     return this.has(top);
   }
 
-  /** Functions with the same bus and device number as `fn`, itself included. */
-  slotOf(fn: PciFunction): PciFunction[] {
+  /** Functions that are plugged behind the same port as the same device as `fn`, itself included; none when it is fixed. */
+  cardOf(fn: PciFunction): PciFunction[] {
     const plug = this.#plugs.get(fn);
-    if (plug !== undefined) {
-      return this.behind(plug.port).filter((one) => this.#plugs.get(one)?.device === plug.device);
+    if (plug === undefined) return [];
+    return this.behind(plug.port).filter((one) => this.#plugs.get(one)?.device === plug.device);
+  }
+
+  /**
+   * Every function by its place, which no guest changes: the fixed address, and device and function number behind each
+   * port on the way down (`00:01.0/00.0`). What hangs behind a port that was taken out begins with `-`.
+   */
+  places(): Map<string, PciFunction> {
+    const places = new Map<string, PciFunction>();
+    for (const fn of this.all()) {
+      const path = this.#pathOf(fn);
+      let place = path;
+      for (let i = 2; places.has(place); i++) place = `${path}#${i}`;
+      places.set(place, fn);
     }
-    const first = fn.endpointState.rid & ~7;
-    const slot: PciFunction[] = [];
-    for (let rid = first; rid < first + 8; rid++) {
-      const one = this.#fixed.get(rid);
-      if (one !== undefined) slot.push(one);
-    }
-    return slot;
+    return places;
   }
 
   /** The requester ID of every plugged function, as the bus numbers are now; -1 for those out of reach. */
@@ -86,11 +107,21 @@ export class Topology {
     const rids = new Map<PciFunction, number>();
     for (const fn of this.#plugs.keys()) rids.set(fn, -1);
     if (rids.size === 0) return rids;
-    const taken = new Set(this.#fixed.keys());
-    for (const [rid, fn] of this.#fixed) {
+    const taken = new Set(this.#fixed.values());
+    for (const [fn, rid] of this.#fixed) {
       if (fn.port !== undefined) this.#number(fn, fn.port, (rid >>> 8) + 1, 0xff, taken, rids);
     }
     return rids;
+  }
+
+  #pathOf(fn: PciFunction): string {
+    const plug = this.#plugs.get(fn);
+    if (plug === undefined) {
+      const rid = this.#fixed.get(fn);
+      return rid === undefined ? '-' : formatBdf(rid);
+    }
+    const device = plug.device.toString(16).padStart(2, '0');
+    return `${this.#pathOf(plug.port)}/${device}.${plug.fn}`;
   }
 
   /** Gives what is behind `port` its requester IDs; only buses `first` to `last` reach the port. */

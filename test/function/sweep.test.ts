@@ -112,7 +112,9 @@ const type0: Sweep = {
   to: 0x48,
 };
 
-const endpointLink = { capabilities: 0x11, control: 0x00db, status: 0x0011 };
+/** Link Disable is reserved at the lower end of a link (7.5.3.7). */
+const endpointLink = { capabilities: 0x11, control: 0x00cb, status: 0x0011 };
+const portLink = { capabilities: 0x00100011, control: 0x00db, status: 0x0011 };
 const expressEndpoint = {
   capabilities: 0x0002,
   deviceCapabilities: 0x00008020,
@@ -166,7 +168,7 @@ const portHeader = [...rows.commonHeader(PORT_ID, BRIDGE, 1, 0x40, 1), ...rows.T
 const portExpress = (type: number): rows.ExpressFields => ({
   capabilities: (type << 4) | 2,
   deviceCapabilities: 0x00008020,
-  link: { ...endpointLink, capabilities: type === 5 ? 0x11 : 0x00100011 },
+  link: type === 5 ? endpointLink : portLink,
   deviceCapabilities2: 0x00700000,
 });
 const portMiddle = [...rows.msi(0x7c, 0x8c, 0x0080), ...rows.powerManagement(0x8c, 0, 0x0003, 0x0008)];

@@ -23,9 +23,11 @@ const EXEMPT: Readonly<Record<string, string>> = {
   VirtualConfigSpace:
     'saveRegisters and restoreRegisters, called by PciFunction; install is for before the first access',
   BarDecoder: 'follows from the registers: PciFunction refreshes it after a reset and a restore',
-  BridgePort: 'a view of the registers of its function',
+  BridgePort: 'a view of the registers of its function, and whether the embedder put something behind it',
   Msi: 'a view of the registers; its pending bits are saved by FunctionInterrupts',
   Topology: "the embedder's configuration; requester IDs follow from registers",
+  Hierarchy: 'brings requester IDs and what answers in line with the registers after a restore',
+  Seats: 'a cache of requester IDs: Hierarchy fills it',
   DecodeMap: 'a cache: the segment makes it again when it is stale',
   SegmentWindows: 'keeps those caches',
 };

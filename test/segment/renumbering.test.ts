@@ -244,7 +244,7 @@ describe('a reset of a port itself', () => {
     port.reset('bus');
     expect(port.read(0x18, 4)).toBe(0);
     expect([ridOf(fn), segment.function('01:00.0')]).toEqual([undefined, undefined]);
-    expect(changes).toEqual(['attached 256', 'detached 256']);
+    expect(changes).toEqual(['attached 256', 'bus 256', 'detached 256']);
   });
 
   it('and a restored state of a port alone brings its bus numbers', () => {

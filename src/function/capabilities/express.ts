@@ -56,9 +56,13 @@ function definePortControls({ builder, image }: RulesContext, place: Place): voi
   const capabilities = image.read(offset + exp.EXP_CAPABILITIES, 2);
   const type = (capabilities & exp.EXP_DEVICE_PORT_TYPE) >>> exp.EXP_DEVICE_PORT_TYPE_SHIFT;
   if (type !== exp.DEVICE_TYPE_RC_INTEGRATED_ENDPOINT) {
+    const isAbove = type === exp.DEVICE_TYPE_ROOT_PORT || type === exp.DEVICE_TYPE_DOWNSTREAM_PORT;
+    // Link Disable is reserved at the lower end of a link (PCIe 7.5.3.7).
+    const rw = isAbove ? exp.EXP_LINK_CONTROL_RW | exp.EXP_LINK_DISABLE : exp.EXP_LINK_CONTROL_RW;
     builder.register(offset + exp.EXP_LINK_CONTROL, 2, {
-      rw: exp.EXP_LINK_CONTROL_RW,
-      keptByFlr: exp.EXP_LINK_CONTROL_RW,
+      rw,
+      keptByFlr: rw,
+      ...(isAbove ? { onWrite: onLinkControl } : {}),
     });
   }
   if ((capabilities & exp.EXP_SLOT_IMPLEMENTED) !== 0 && holds(place, exp.EXP_SLOT_CONTROL, 4)) {
@@ -115,6 +119,11 @@ export function presentAs({ builder }: RulesContext, place: Place, type: number)
 
 const onDeviceControl: WriteHook<FunctionHooks> = (target, _offset, _before, _after, written) => {
   if ((written & exp.EXP_INITIATE_FUNCTION_LEVEL_RESET) !== 0) target.initiateReset('flr');
+};
+
+const onLinkControl: WriteHook<FunctionHooks> = (target, _offset, before, after) => {
+  if (((before ^ after) & exp.EXP_LINK_DISABLE) !== 0)
+    target.linkChanged((after & exp.EXP_LINK_DISABLE) !== 0);
 };
 
 const onSlotControl: WriteHook<FunctionHooks> = (target, _offset, before, after) => {

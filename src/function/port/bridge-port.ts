@@ -14,6 +14,11 @@ export interface AddressRange {
   readonly last: number;
 }
 
+/** False for a window whose limit is below its base: it is closed. */
+export function isRange({ first, last }: AddressRange): boolean {
+  return first <= last;
+}
+
 /** The downstream side of a root port or a switch port: bus numbers, windows and slot. */
 export class BridgePort {
   /** Device/Port Type, 4 bits. */
@@ -23,6 +28,8 @@ export class BridgePort {
   readonly #express: number;
   readonly #hasSlot: boolean;
   readonly #interrupt: () => void;
+  // Not in a register without a slot; the topology knows it.
+  #present = false;
 
   /** `express`: offset of the PCI Express Capability; `interrupt` sends the port's own interrupt. */
   constructor(
@@ -51,11 +58,12 @@ export class BridgePort {
 
   /** The addresses that the port passes on downstream, ascending and apart (PCIe 7.5.1.3). */
   forwarded(kind: ForwardedKind): readonly AddressRange[] {
+    if (!this.isLinkEnabled) return [];
     const command = this.#registers.peek(reg.COMMAND);
     if (kind === 'io') {
       if ((command & reg.COMMAND_IO_SPACE_ENABLE) === 0) return [];
       const word = this.#registers.peek(port.IO_BASE);
-      return [{ first: (word & 0xf0) << 8, last: (((word >>> 8) & 0xf0) << 8) + 0xfff }].filter(isSome);
+      return [{ first: (word & 0xf0) << 8, last: (((word >>> 8) & 0xf0) << 8) + 0xfff }].filter(isRange);
     }
     if ((command & reg.COMMAND_MEMORY_SPACE_ENABLE) === 0) return [];
     const memory = this.#window(port.MEMORY_BASE, 0, 0);
@@ -64,7 +72,18 @@ export class BridgePort {
       this.#registers.peek(port.PREFETCHABLE_BASE_UPPER) >>> 0,
       this.#registers.peek(port.PREFETCHABLE_LIMIT_UPPER) >>> 0,
     );
-    return joined([memory, prefetchable].filter(isSome));
+    return joined([memory, prefetchable].filter(isRange));
+  }
+
+  /**
+   * The guest neither disabled the link (PCIe 7.5.3.7) nor holds the secondary bus in reset (7.5.1.3.13): what is below
+   * can be reached.
+   */
+  get isLinkEnabled(): boolean {
+    const control = this.#registers.peek(port.BRIDGE_CONTROL) >>> (8 * (port.BRIDGE_CONTROL & 3));
+    if ((control & port.BRIDGE_CONTROL_SECONDARY_BUS_RESET) !== 0) return false;
+    const link = this.#registers.peek(this.#express + exp.EXP_LINK_CONTROL);
+    return !this.#hasLinkBelow || (link & exp.EXP_LINK_DISABLE) === 0;
   }
 
   /**
@@ -72,17 +91,32 @@ export class BridgePort {
    * the change bits and the interrupt that the guest enabled (PCIe 6.7.3).
    */
   setPresence(present: boolean, announce: boolean): void {
-    if (this.deviceType !== exp.DEVICE_TYPE_UPSTREAM_PORT) {
-      const link = this.#express + exp.EXP_LINK_CONTROL;
-      const active = slot.LINK_STATUS_DATA_LINK_LAYER_ACTIVE << 16;
-      this.#registers.poke(link, active, present ? active : 0);
-    }
+    this.#present = present;
+    const linkChanged = this.settleLink();
     if (!this.#hasSlot) return;
     const control = this.#express + exp.EXP_SLOT_CONTROL;
     const detect = slot.STATUS_PRESENCE_DETECT_STATE << 16;
     this.#registers.poke(control, detect, present ? detect : 0);
     if (!announce) return;
-    this.#raise(slot.STATUS_PRESENCE_DETECT_CHANGED | slot.STATUS_DATA_LINK_LAYER_STATE_CHANGED);
+    this.#raise(
+      slot.STATUS_PRESENCE_DETECT_CHANGED | (linkChanged ? slot.STATUS_DATA_LINK_LAYER_STATE_CHANGED : 0),
+    );
+  }
+
+  /** Brings Data Link Layer Link Active in line with what is present and what the guest wrote; true when it changed. */
+  settleLink(): boolean {
+    if (!this.#hasLinkBelow) return false;
+    const link = this.#express + exp.EXP_LINK_CONTROL;
+    const bit = slot.LINK_STATUS_DATA_LINK_LAYER_ACTIVE << 16;
+    const active = this.#present && this.isLinkEnabled ? bit : 0;
+    const changed = (this.#registers.peek(link) & bit) !== active;
+    this.#registers.poke(link, bit, active);
+    return changed;
+  }
+
+  /** The link went up or down by the guest's own doing: the slot says so. */
+  announceLink(): void {
+    if (this.#hasSlot) this.#raise(slot.STATUS_DATA_LINK_LAYER_STATE_CHANGED);
   }
 
   /** Somebody pressed the attention button: the guest is asked to power the slot up or down. */
@@ -103,6 +137,11 @@ export class BridgePort {
   /** The guest wrote Slot Control, which read `previous`: it may have enabled what waits already. */
   slotWritten(previous: number): void {
     if (this.interruptPending && !this.#isPending(previous)) this.#interrupt();
+  }
+
+  /** Behind an upstream port is the switch's internal bus. */
+  get #hasLinkBelow(): boolean {
+    return this.deviceType !== exp.DEVICE_TYPE_UPSTREAM_PORT;
   }
 
   #isPending(control: number): boolean {
@@ -129,11 +168,6 @@ export class BridgePort {
       last: limitUpper * 2 ** 32 + ((word & 0xfff00000) >>> 0) + 0xfffff,
     };
   }
-}
-
-/** A window whose limit is below its base is closed. */
-function isSome({ first, last }: AddressRange): boolean {
-  return first <= last;
 }
 
 /** Ranges that touch or overlap become one. */

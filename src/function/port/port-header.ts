@@ -33,6 +33,6 @@ const onWindow: WriteHook<FunctionHooks> = (target, _offset, before, after) => {
 };
 
 const onBridgeControl: WriteHook<FunctionHooks> = (target, _offset, before, after) => {
-  const risen = (after & ~before) >>> 16;
-  if ((risen & port.BRIDGE_CONTROL_SECONDARY_BUS_RESET) !== 0) target.secondaryBusReset();
+  const reset = port.BRIDGE_CONTROL_SECONDARY_BUS_RESET << 16;
+  if (((before ^ after) & reset) !== 0) target.linkChanged((after & reset) !== 0);
 };
