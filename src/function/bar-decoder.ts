@@ -33,27 +33,29 @@ export class BarDecoder {
     this.#announced = new Float64Array(bars.length).fill(-1);
   }
 
-  /** Looks again; true when a BAR decodes elsewhere than before, started or stopped. */
-  refresh(powered: boolean): boolean {
-    let any = false;
+  /** Looks again. */
+  refresh(powered: boolean): void {
     const command = powered ? this.#peek(reg.COMMAND) : 0;
     for (const [i, bar] of this.bars.entries()) {
       const address = this.#address(bar);
-      const now = this.#isEnabled(bar, command) && isUsable(bar, address) ? address : -1;
-      if (now !== this.#decoded[i]) any = true;
-      this.#decoded[i] = now;
+      this.#decoded[i] = this.#isEnabled(bar, command) && isUsable(bar, address) ? address : -1;
     }
-    return any;
   }
 
-  /** Calls `changed` for each BAR that is not as it was last announced. `changed` may refresh and announce again. */
-  announce(changed: (bar: DecodedBar) => void): void {
+  /**
+   * Calls `changed`, if it is given, for each BAR that decodes elsewhere than was last announced, started or stopped.
+   * True when there is any.
+   */
+  announce(changed: ((bar: DecodedBar) => void) | undefined): boolean {
+    let any = false;
     for (const [i, bar] of this.bars.entries()) {
       const now = this.#decoded[i] ?? -1;
       if (now === this.#announced[i]) continue;
       this.#announced[i] = now;
-      changed(describe(bar, this.#address(bar), now !== -1));
+      any = true;
+      changed?.(describe(bar, this.#address(bar), now !== -1));
     }
+    return any;
   }
 
   /** Every BAR as it decoded when last looked. */

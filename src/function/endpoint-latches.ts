@@ -1,6 +1,7 @@
-import { ATS_CONTROL, ATS_ENABLE, PRI_CONTROL, PRI_ENABLE } from '../pci/ats.ts';
+import { ATS_CONTROL, ATS_ENABLE, PRI_CONTROL, PRI_ENABLE, PRI_STOPPED } from '../pci/ats.ts';
 import type { EndpointState } from '../pci/endpoint.ts';
 import * as pasid from '../pci/pasid.ts';
+import type { RegisterFile } from './interrupts/interrupt-types.ts';
 
 /** Where the synthesized capabilities with latches are; undefined when they are not shown. */
 export interface LatchOffsets {
@@ -9,16 +10,16 @@ export interface LatchOffsets {
   readonly pri: number | undefined;
 }
 
-/** Brings the latches of `state` in line with the registers that they mirror. */
-export function readLatches(state: EndpointState, at: LatchOffsets, peek: (offset: number) => number): void {
-  latchPasid(state, at.pasid === undefined ? 0 : peek(at.pasid + pasid.PASID_CONTROL) >>> 16);
-  state.atsEnable = at.ats !== undefined && ((peek(at.ats + ATS_CONTROL) >>> 16) & ATS_ENABLE) !== 0;
-  state.priEnable = at.pri !== undefined && (peek(at.pri + PRI_CONTROL) & PRI_ENABLE) !== 0;
-}
-
-/** Takes over PASID Control, 16 bits. */
-export function latchPasid(state: EndpointState, control: number): void {
+/** Brings the latches of `state` in line with the registers that they mirror, and Stopped with Page Request Enable. */
+export function settleLatches(state: EndpointState, at: LatchOffsets, registers: RegisterFile): void {
+  const control = at.pasid === undefined ? 0 : registers.peek(at.pasid + pasid.PASID_CONTROL) >>> 16;
   state.pasidEnable = (control & pasid.PASID_ENABLE) !== 0;
   state.executeEnable = (control & pasid.PASID_EXECUTE_PERMISSION_ENABLE) !== 0;
   state.privilegedEnable = (control & pasid.PASID_PRIVILEGED_MODE_ENABLE) !== 0;
+  state.atsEnable =
+    at.ats !== undefined && ((registers.peek(at.ats + ATS_CONTROL) >>> 16) & ATS_ENABLE) !== 0;
+  state.priEnable = at.pri !== undefined && (registers.peek(at.pri + PRI_CONTROL) & PRI_ENABLE) !== 0;
+  // Nothing is outstanding in a model without a device: Stopped follows Enable at once (PCIe 10.5.2.3).
+  const stopped = PRI_STOPPED << 16;
+  if (at.pri !== undefined) registers.poke(at.pri + PRI_CONTROL, stopped, state.priEnable ? 0 : stopped);
 }

@@ -69,11 +69,11 @@ export function buildGuestView(request: ViewRequest): GuestView {
   const plan = planGuestView(request);
   const findings = [...plan.findings];
   const builder = new LayoutBuilder<FunctionHooks>(image.space.size);
-  const context: RulesContext = { builder, image: image.space, physical: image.isPhysical };
-  findings.push(...defineHeader(context, request, plan.standard.length > 0));
+  const context: RulesContext = { builder, image: image.space, physical: image.isPhysical, findings };
+  defineHeader(context, request, plan.standard.length > 0);
   defineStandardChain(context, plan.standard);
   defineExtendedChain(context, plan.extended, request);
-  findings.push(...adaptExpress(context, plan.standard, request));
+  adaptExpress(context, plan.standard, request);
   for (const { offset, mask } of request.writable) openBits(context, offset, mask);
   allowPassthrough(context, request.passthroughRanges);
   findings.push(...unclaimedData(image, plan, request.passthroughRanges));
@@ -148,10 +148,10 @@ function adaptExpress(
   context: RulesContext,
   chain: readonly PlannedCapability[],
   { image, pasid, present }: ViewRequest,
-): Finding[] {
+): void {
+  const { findings } = context;
   const capability = chain.find((one) => one.id === id.CAP_PCI_EXPRESS);
-  if (capability === undefined || image.express === undefined) return [];
-  const findings: Finding[] = [];
+  if (capability === undefined || image.express === undefined) return;
   if (pasid !== undefined) {
     const { offset } = capability;
     const register = offset + exp.EXP_DEVICE_CAPABILITIES_2;
@@ -166,7 +166,7 @@ function adaptExpress(
     showEndEndPrefix(context, capability);
   }
   const { deviceType } = image.express;
-  if (present === 'as-is' || !ENDPOINT_TYPES.has(deviceType)) return findings;
+  if (present === 'as-is' || !ENDPOINT_TYPES.has(deviceType)) return;
   const isRciep = present === 'rciep';
   const type = isRciep ? exp.DEVICE_TYPE_RC_INTEGRATED_ENDPOINT : exp.DEVICE_TYPE_ENDPOINT;
   // Even where it is the device's own: what is asked for stays, whatever is passed through.
@@ -181,7 +181,6 @@ function adaptExpress(
       message: `Device/Port Type ${deviceType} is shown as ${type} (${present})${link}`,
     });
   }
-  return findings;
 }
 
 function openBits({ builder, image }: RulesContext, offset: number, mask: Uint8Array): void {

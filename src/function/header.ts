@@ -3,7 +3,7 @@ import { capabilitiesPointerOffset } from '../pci/capability-chain.ts';
 import type { Finding } from '../pci/finding.ts';
 import * as reg from '../pci/header.ts';
 import { type Bar, defineBars } from './bars.ts';
-import { type RulesContext, readAsIs } from './capabilities/index.ts';
+import { interruptState, type RulesContext, readAsIs } from './capabilities/index.ts';
 import type { FunctionImage } from './function-image.ts';
 import type { ByteRange } from './guest-plan.ts';
 import { onCommandWrite } from './header-hooks.ts';
@@ -55,8 +55,8 @@ export function defineHeader(
   context: RulesContext,
   { image, header, bars, keepsBars }: HeaderRequest,
   hasCapabilities: boolean,
-): Finding[] {
-  const { builder } = context;
+): void {
+  const { builder, findings } = context;
   const { space } = image;
   for (const [start, end] of headerRanges(image.headerLayout)) {
     readAsIs(context, start, Math.min(end, image.readSize));
@@ -69,11 +69,12 @@ export function defineHeader(
     onWrite: onCommandWrite,
   });
   builder.register(reg.STATUS, 2, {
+    // Interrupt Status is the level of the guest's pin, not of the host's.
     virtual: reg.STATUS_CAPABILITIES_LIST | reg.STATUS_INTERRUPT,
-    value:
-      (hasCapabilities ? reg.STATUS_CAPABILITIES_LIST : 0) |
-      (space.read(reg.STATUS, 2) & reg.STATUS_INTERRUPT),
+    value: hasCapabilities ? reg.STATUS_CAPABILITIES_LIST : 0,
   });
+  if ((space.read(reg.STATUS, 2) & reg.STATUS_INTERRUPT) !== 0)
+    findings.push(interruptState(reg.STATUS, 1, 'Interrupt Status'));
   if (!context.physical) {
     builder.register(reg.STATUS, 2, {
       virtual: reg.STATUS_RW1C,
@@ -84,35 +85,35 @@ export function defineHeader(
   latch(context, reg.CACHE_LINE_SIZE);
   latch(context, reg.INTERRUPT_LINE);
   builder.register(capabilitiesPointerOffset(space), 1, {});
-  const findings = image.hasVfHeader ? defineVfHeader(context, header) : [];
+  if (image.hasVfHeader) defineVfHeader(context, header);
   if (image.headerLayout === 0) defineBars(context, bars, keepsBars);
   if (image.headerLayout === 1 && !context.physical) definePortHeader(context);
   builder.register(reg.HEADER_TYPE, 1, {
     virtual: reg.HEADER_TYPE_MULTI_FUNCTION,
     value: space.read(reg.HEADER_TYPE, 1),
   });
-  return findings;
 }
 
 /** A VF has no IDs, BARs, memory decode or interrupt pin of its own (PCIe 9.3.4.1). */
-function defineVfHeader({ builder }: RulesContext, { vendorId, deviceId }: HeaderOptions): Finding[] {
+function defineVfHeader({ builder, findings }: RulesContext, { vendorId, deviceId }: HeaderOptions): void {
   builder.register(reg.INTERRUPT_PIN, 1, {});
   for (let bar = 0; bar < 6; bar++) builder.register(reg.BASE_ADDRESS_0 + 4 * bar, 4, {});
   if (vendorId === undefined || deviceId === undefined) {
-    return [
+    findings.push(
       vfFinding(
         'vf-without-ids',
         'its IDs read ffff, so a guest sees no function here: give vendorId and deviceId',
       ),
-    ];
+    );
+    return;
   }
   builder.register(reg.VENDOR_ID, 4, { value: vendorId | (deviceId << 16) });
-  return [
+  findings.push(
     vfFinding(
       'vf-header',
       `shown with the IDs ${hex(vendorId, 4)}:${hex(deviceId, 4)}, virtual BARs and no interrupt pin`,
     ),
-  ];
+  );
 }
 
 function vfFinding(code: Finding['code'], what: string): Finding {

@@ -1,5 +1,4 @@
 import { type Owner, VirtualConfigSpace } from '../config/index.ts';
-import * as ats from '../pci/ats.ts';
 import * as id from '../pci/capability-ids.ts';
 import {
   createEndpointState,
@@ -14,7 +13,8 @@ import { TypedEmitter } from '../pci/typed-emitter.ts';
 import { VpciError } from '../pci/vpci-error.ts';
 import { BarDecoder, type DecodedBar } from './bar-decoder.ts';
 import { type PowerCapability, powerCapabilities, type ShownPasid } from './capabilities/index.ts';
-import { type LatchOffsets, latchPasid, readLatches } from './endpoint-latches.ts';
+import { type LatchOffsets, settleLatches } from './endpoint-latches.ts';
+import { type Cause, Followers } from './followers.ts';
 import type { FunctionEvents } from './function-events.ts';
 import type { FunctionHooks } from './function-hooks.ts';
 import type { FunctionHost, Placement } from './function-host.ts';
@@ -25,7 +25,6 @@ import type { PlannedCapability } from './guest-plan.ts';
 import { FunctionInterrupts } from './interrupts/function-interrupts.ts';
 import { MESSAGE_ADDRESS_LIMIT } from './interrupts/interrupt-types.ts';
 import { type BridgePort, bridgePort } from './port/bridge-port.ts';
-import { CONTROL_POWER_CONTROLLER } from './port/slot-registers.ts';
 
 /** A PASID capability as the guest sees it. */
 export interface PasidCapability extends ShownPasid {
@@ -55,11 +54,12 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
   readonly #power: PowerCapability | undefined;
   /** The downstream side, when the function is a root port or a switch port of ours. */
   readonly port: BridgePort | undefined;
+  readonly #followers: Followers;
   #view: ViewInForce;
   #pasid: PasidCapability | undefined;
   #latches: LatchOffsets = { pasid: undefined, ats: undefined, pri: undefined };
-  #sink: EndpointSink | undefined;
-  #host: FunctionHost | undefined;
+  // As the segment said; until then as the registers read.
+  #multiFunction: boolean | undefined;
   #placed = false;
 
   /** @internal Use `createFunction`. */
@@ -88,9 +88,10 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
       this.#space,
       (offset) => image.space.read(offset, 4),
       {
+        // A message is a memory write of the function (PCIe 7.5.1.1.3).
+        canSend: () => this.canIssue(),
         send: (kind, vector, low, high, data) => {
           const address = high * 2 ** 32 + low;
-          // A message is a memory write of the function (PCIe 7.5.1.1.3).
           if (address < MESSAGE_ADDRESS_LIMIT && this.canIssue() && this.hears('msi'))
             this.emit('msi', { kind, vector, address, data });
         },
@@ -99,16 +100,20 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
           this.emit('msi-route', { kind, vector, address: high * 2 ** 32 + low, data, enabled });
         },
       },
-      (pin, asserted) => {
-        this.#host?.pinChanged(this, pin, asserted);
-        if (this.hears('intx')) this.emit('intx', { pin, asserted });
-      },
     );
     this.port = bridgePort(image, this.#space, () => {
-      if (!this.#interrupts.trigger(0)) this.#interrupts.setLevel(true);
+      if (!this.triggerMessage(0)) this.setInterrupt(true);
     });
+    this.#followers = new Followers(
+      this,
+      this.#bars,
+      this.#interrupts,
+      { hears: (event) => this.hears(event), emit: (event, payload) => this.emit(event, payload) },
+      (offset) => this.#space.peek(offset),
+    );
     this.#adopt(view);
-    this.#refreshDecode();
+    this.#changed();
+    this.#interrupts.settleMessages();
   }
 
   /** Bytes of the guest's configuration space: 256 or 4096. */
@@ -200,8 +205,11 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
   /** The guest writes the low `size` (1, 2 or 4) bytes of `value` at `offset` of BAR `bar`. */
   barWrite(bar: number, offset: number, size: number, value: number): void {
     const { msiX } = this.#interrupts;
-    if (msiX?.covers(bar, offset, size) === true) msiX.write(bar, offset, size, value);
-    else this.#bars.bars.find(({ index }) => index === bar)?.write?.(offset, size, value);
+    if (msiX?.covers(bar, offset, size) === true) {
+      this.hold();
+      msiX.write(bar, offset, size, value);
+      this.release();
+    } else this.#bars.bars.find(({ index }) => index === bar)?.write?.(offset, size, value);
   }
 
   /**
@@ -211,8 +219,8 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
    */
   setMultiFunction(on: boolean, host?: FunctionHost): void {
     this.#refuseStranger(host);
-    const bit = reg.HEADER_TYPE_MULTI_FUNCTION << 16;
-    this.#space.poke(reg.HEADER_TYPE, bit, on ? bit : 0);
+    this.#multiFunction = on;
+    this.#settle();
   }
 
   /** Interrupt Pin: 1..4 for INTA..INTD, 0 for none. */
@@ -222,7 +230,11 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
 
   /** The device drives its interrupt line. The `intx` event says what the bus sees of it. */
   setInterrupt(level: boolean): void {
+    this.hold();
     this.#interrupts.setLevel(level);
+    this.#interrupts.settlePin(this.powerState === 0);
+    this.#followers.tellPin();
+    this.release();
   }
 
   /**
@@ -230,7 +242,10 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
    * pending. False when neither is enabled or the vector does not exist.
    */
   triggerMessage(vector: number): boolean {
-    return this.#interrupts.trigger(vector);
+    this.hold();
+    const exists = this.#interrupts.trigger(vector);
+    this.release();
+    return exists;
   }
 
   /**
@@ -241,7 +256,7 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
   canIssue(pasid?: number | null): boolean {
     if ((this.#space.peek(reg.COMMAND) & reg.COMMAND_BUS_MASTER_ENABLE) === 0 || this.powerState !== 0)
       return false;
-    if (this.#host?.passesRequests(this) === false) return false;
+    if (this.#followers.host?.passesRequests(this) === false) return false;
     if (pasid === undefined || pasid === null) return true;
     return this.endpointState.pasidEnable && pasid >= 0 && pasid < 2 ** this.endpointState.pasidWidth;
   }
@@ -249,16 +264,12 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
   /**
    * Resets the function as FLR (PCIe 6.6.2) or a reset of its bus does: what a guest can write takes its reset
    * value, sticky bits keep theirs. Nothing is written to the physical function: on the `reset` event the
-   * embedder resets that too (`VFIO_DEVICE_RESET`).
+   * embedder resets that too (`VFIO_DEVICE_RESET`). After `reset` come the events of everything that it changed.
    */
   reset(kind: ResetKind): void {
     this.#space.reset(kind === 'flr');
     this.#interrupts.reset();
-    this.#readLatches();
-    this.#refreshDecode();
-    if (this.port !== undefined) this.#host?.portReset(this);
-    this.#sink?.endpointReset(this.endpointState, kind);
-    if (this.hears('reset')) this.emit('reset', { kind });
+    this.#changed(kind);
   }
 
   /**
@@ -276,15 +287,17 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
     }
     this.checkSink(sink);
     this.#placed = true;
-    this.#sink = sink;
-    this.#host = host;
-    this.#limitPasid(sink);
-    try {
-      this.move(rid, host);
-    } catch (error) {
-      this.detach(host);
-      throw error;
-    }
+    this.#heldBack(() => {
+      this.#limitPasid(sink);
+      this.#followers.sink = sink;
+      this.#followers.host = host;
+      try {
+        this.#followers.move(rid);
+      } catch (error) {
+        this.detach(host);
+        throw error;
+      }
+    });
   }
 
   /**
@@ -308,13 +321,9 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
    */
   changeSink(sink: EndpointSink | undefined, host?: FunctionHost): void {
     this.#refuseStranger(host);
-    if (sink === this.#sink) return;
+    if (sink === this.#followers.sink) return;
     this.checkSink(sink);
-    if (this.endpointState.rid !== -1) this.#sink?.detachEndpoint(this.endpointState);
-    this.#sink = sink;
-    this.#limitPasid(sink);
-    // A listener may have been faster.
-    if (this.endpointState.rid !== -1 && this.#sink === sink) sink?.attachEndpoint(this.endpointState);
+    this.#heldBack(() => this.#followers.changeSink(sink, () => this.#limitPasid(sink)));
   }
 
   /**
@@ -325,22 +334,7 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
    */
   move(rid: number, host?: FunctionHost): void {
     this.#refuseStranger(host);
-    const state = this.endpointState;
-    const previousRid = state.rid;
-    if (rid === previousRid) return;
-    const sink = this.#sink;
-    if (rid === -1) sink?.detachEndpoint(state);
-    state.rid = rid;
-    if (previousRid === -1) {
-      try {
-        sink?.attachEndpoint(state);
-      } catch (error) {
-        state.rid = -1;
-        throw error;
-      }
-    } else if (rid !== -1) sink?.endpointMoved(state, previousRid);
-    // The unit's listeners come before ours, and may have moved it on.
-    if (state.rid === rid && this.hears('rid')) this.emit('rid', { rid, previousRid });
+    this.#heldBack(() => this.#followers.move(rid));
   }
 
   /**
@@ -349,9 +343,8 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
    * @throws VpciError `VPCI_FUNCTION_ATTACHED` when somebody else does.
    */
   detach(host?: FunctionHost): void {
-    this.move(-1, host);
-    this.#sink = undefined;
-    this.#host = undefined;
+    this.#refuseStranger(host);
+    this.#heldBack(() => this.#followers.leave());
     this.#placed = false;
   }
 
@@ -373,7 +366,8 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
   }
 
   /**
-   * Takes back what {@link PciFunction.saveState} gave. The function must have been made alike.
+   * Takes back what {@link PciFunction.saveState} gave. The function must have been made alike. Events tell what is
+   * not as it was before, so that whoever follows them knows the restored state.
    *
    * @throws VpciError `VPCI_STATE` when `state` is damaged or of a function that shows something else.
    */
@@ -382,39 +376,73 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
     this.#space.restoreRegisters(checked.registers);
     this.#space.touched = checked.touched;
     this.#interrupts.restoreState(checked.interrupts);
-    this.#readLatches();
-    this.#refreshDecode();
-    if (this.port !== undefined) this.#host?.busNumbersChanged(this);
-    if (this.endpointState.rid !== -1) this.#sink?.endpointChanged(this.endpointState, 'restored');
+    this.#changed('restored');
   }
 
   #hooks(): FunctionHooks {
     return {
       initiateReset: (kind) => this.reset(kind),
-      commandChanged: () => this.#commandChanged(),
-      decodeChanged: () => this.#refreshDecode(),
-      busNumbersChanged: () => this.#host?.busNumbersChanged(this),
-      windowChanged: () => this.#host?.decodeChanged(this),
-      linkChanged: (down) => this.#host?.linkChanged(this, down),
-      slotControlWritten: (previous, control) => this.#slotControlWritten(previous, control),
-      msiWritten: () => {
-        this.#interrupts.msi?.written();
-        this.#interrupts.settlePin();
-      },
-      msiXWritten: () => {
-        this.#interrupts.msiX?.controlWritten();
-        this.#interrupts.settlePin();
-      },
+      registersChanged: () => this.#changed(),
+      busNumbersChanged: () => this.#followers.host?.busNumbersChanged(this),
+      windowChanged: () => this.#followers.host?.decodeChanged(this),
+      linkChanged: (down) => this.#followers.host?.linkChanged(this, down),
+      slotControlWritten: (previous) =>
+        this.#heldBack(() => {
+          this.port?.slotWritten(previous);
+          if (this.port?.interruptPending === false) this.#interrupts.setLevel(false);
+          this.#changed();
+        }),
+      msiChanged: () => this.#changed(undefined, this.#interrupts.msi),
+      msiXChanged: () => this.#changed(undefined, this.#interrupts.msiX),
       powerStateWritten: (offset, previous, state) => this.#powerStateWritten(offset, previous, state),
-      pasidControlChanged: (control) => this.#pasidControlChanged(control),
-      atsControlChanged: (control) => this.#atsControlChanged(control),
-      priControlChanged: () => this.#priControlChanged(),
     };
+  }
+
+  /** Holds events back until `change` is complete. */
+  #heldBack(change: () => void): void {
+    this.hold();
+    try {
+      change();
+    } finally {
+      this.release();
+    }
+  }
+
+  /** Registers changed: first all that follows from them does, then everybody who follows the function is told. */
+  #changed(cause?: Cause, messages?: { settle(): void }): void {
+    this.hold();
+    messages?.settle();
+    this.#settle();
+    this.#followers.tell(this.#latches, cause);
+    if (cause !== undefined) this.#interrupts.settleMessages();
+    this.#interrupts.deliver();
+    this.release();
+  }
+
+  /** Brings what follows from the registers in line with them, and the registers with what the device has. */
+  #settle(): void {
+    if (this.#multiFunction !== undefined) {
+      const bit = reg.HEADER_TYPE_MULTI_FUNCTION << 16;
+      this.#space.poke(reg.HEADER_TYPE, bit, this.#multiFunction ? bit : 0);
+    }
+    this.port?.settle();
+    settleLatches(this.endpointState, this.#latches, this.#space);
+    this.#bars.refresh(this.powerState === 0);
+    this.#interrupts.settlePin(this.powerState === 0);
+  }
+
+  #powerStateWritten(offset: number, previous: number, state: number): void {
+    const power = this.#powers.find(({ controlStatus }) => controlStatus === offset);
+    // A write of a state that does not exist is discarded (PCIe 7.5.2.2).
+    if (power?.states.includes(state) !== true) this.#space.poke(offset, 3, previous);
+    else if (power !== this.#power) return;
+    else if (previous === 3 && state === 0 && !power.keepsStateInD3) this.reset('d3hot');
+    else this.#changed();
   }
 
   /** The segment that the function is in is the only one that moves it about. */
   #refuseStranger(host: FunctionHost | undefined): void {
-    if (host === this.#host) return;
+    if (host === this.#followers.host) return;
     throw new VpciError(
       'VPCI_FUNCTION_ATTACHED',
       'the function is in a segment, which alone may do this: use its add, plug, remove and reattach',
@@ -429,7 +457,7 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
     const { shadow, ...view } = functionView(this.#recipe, limit);
     this.#space.install(view.layout, shadow);
     this.#adopt(view);
-    this.#refreshDecode();
+    this.#changed();
     for (const finding of view.findings) {
       if (!before.has(finding.message) && this.hears('finding')) this.emit('finding', finding);
     }
@@ -448,93 +476,6 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
     state.privileged = this.#pasid?.privileged ?? false;
     state.ats = this.#latches.ats !== undefined;
     state.pri = this.#latches.pri !== undefined;
-    this.#readLatches();
-  }
-
-  #readLatches(): void {
-    readLatches(this.endpointState, this.#latches, (register) => this.#space.peek(register));
-    // Nothing is outstanding in a model without a device: Stopped follows Enable at once (PCIe 10.5.2.3).
-    const { pri } = this.#latches;
-    if (pri === undefined) return;
-    this.#space.poke(
-      pri + ats.PRI_CONTROL,
-      ats.PRI_STOPPED << 16,
-      this.endpointState.priEnable ? 0 : ats.PRI_STOPPED << 16,
-    );
-  }
-
-  #refreshDecode(): void {
-    if (this.#bars.bars.length === 0 || !this.#bars.refresh(this.powerState === 0)) return;
-    this.#host?.decodeChanged(this);
-    this.#bars.announce((bar) => {
-      if (this.hears('bar')) this.emit('bar', bar);
-    });
-  }
-
-  #commandChanged(): void {
-    this.#refreshDecode();
-    if (this.port !== undefined) this.#host?.decodeChanged(this);
-    this.#interrupts.settlePin();
-    if (!this.hears('command')) return;
-    const command = this.#space.peek(reg.COMMAND);
-    this.emit('command', {
-      io: (command & reg.COMMAND_IO_SPACE_ENABLE) !== 0,
-      memory: (command & reg.COMMAND_MEMORY_SPACE_ENABLE) !== 0,
-      busMaster: (command & reg.COMMAND_BUS_MASTER_ENABLE) !== 0,
-      interruptDisable: (command & reg.COMMAND_INTERRUPT_DISABLE) !== 0,
-    });
-  }
-
-  #powerStateWritten(offset: number, previous: number, state: number): void {
-    const power = this.#powers.find(({ controlStatus }) => controlStatus === offset);
-    if (power?.states.includes(state) !== true) {
-      // A write of a state that does not exist is discarded (PCIe 7.5.2.2).
-      this.#space.poke(offset, 3, previous);
-      return;
-    }
-    if (previous === state || power !== this.#power) return;
-    if (previous === 3 && state === 0 && !power.keepsStateInD3) this.reset('d3hot');
-    this.#refreshDecode();
-    if (this.port !== undefined) this.#host?.decodeChanged(this);
-    if (this.hears('power-state')) this.emit('power-state', { state });
-  }
-
-  #slotControlWritten(previous: number, control: number): void {
-    this.port?.slotWritten(previous);
-    if (this.port?.interruptPending === false) this.#interrupts.setLevel(false);
-    if (previous === control || !this.hears('slot-control')) return;
-    this.emit('slot-control', {
-      powerOff: (control & CONTROL_POWER_CONTROLLER) !== 0,
-      attentionIndicator: (control >>> 6) & 3,
-      powerIndicator: (control >>> 8) & 3,
-    });
-  }
-
-  #pasidControlChanged(control: number): void {
-    const state = this.endpointState;
-    latchPasid(state, control);
-    if (state.rid !== -1) this.#sink?.endpointChanged(state, 'pasid-control');
-    if (!this.hears('pasid-control')) return;
-    const { pasidEnable: enable, executeEnable: execute, privilegedEnable: privileged } = state;
-    this.emit('pasid-control', { enable, execute, privileged });
-  }
-
-  #atsControlChanged(control: number): void {
-    const enable = (control & ats.ATS_ENABLE) !== 0;
-    this.endpointState.atsEnable = enable;
-    if (this.endpointState.rid !== -1) this.#sink?.endpointChanged(this.endpointState, 'ats-control');
-    if (!this.hears('ats-control')) return;
-    this.emit('ats-control', {
-      enable,
-      smallestTranslationUnit: control & ats.ATS_SMALLEST_TRANSLATION_UNIT,
-    });
-  }
-
-  #priControlChanged(): void {
-    this.#readLatches();
-    const enable = this.endpointState.priEnable;
-    if (this.endpointState.rid !== -1) this.#sink?.endpointChanged(this.endpointState, 'pri-control');
-    if (this.hears('pri-control')) this.emit('pri-control', { enable });
   }
 }
 

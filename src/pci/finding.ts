@@ -10,6 +10,7 @@ export const FINDING_CODES = [
   'chain-too-long',
   'device-capabilities-2',
   'device-type',
+  'interrupt-state',
   'pasid-exceeds-physical',
   'pasid-omitted',
   'pasid-width-limited',

@@ -165,8 +165,8 @@ describe('the interrupt pin', () => {
     fn.reset(kind);
     expect(events).toEqual([
       ['intx', { pin: 1, asserted: true }],
-      ['intx', { pin: 1, asserted: false }],
       ['reset', { kind }],
+      ['intx', { pin: 1, asserted: false }],
     ]);
     expect(fn.read(STATUS, 2) & INTERRUPT_STATUS).toBe(0);
   });

@@ -19,8 +19,6 @@ interface Cell {
   /** Those that a Function Level Reset leaves alone, too. */
   keptByFlr: number;
   reset: number;
-  /** Read-only bits of the device's own state, which a reset clears. */
-  device: number;
 }
 
 /** What a rule says about a byte; masks that are left out are 0. */
@@ -33,7 +31,6 @@ export interface CellRule {
   readonly sticky?: number;
   readonly keptByFlr?: number;
   readonly reset?: number;
-  readonly device?: number;
 }
 
 /**
@@ -51,8 +48,6 @@ export class ReferenceFunction {
   readonly powerStates = new Map<number, readonly number[]>();
   /** The one of them that is the function's own, when coming back from D3hot loses the state (PCIe 5.3.1.4). */
   softReset: number | undefined;
-  /** Bytes that the reference has no opinion on. */
-  readonly unchecked = new Set<number>();
   /** The Page Request capability made here, if any. */
   pageRequest: number | undefined;
 
@@ -69,7 +64,6 @@ export class ReferenceFunction {
       sticky: 0,
       keptByFlr: 0,
       reset: 0,
-      device: 0,
     }));
     this.#header(options);
     // 35h..3bh are reserved in a type 0 header: no register owns them.
@@ -101,7 +95,6 @@ export class ReferenceFunction {
     cell.sticky = set(cell.sticky, rule.sticky ?? 0);
     cell.keptByFlr = set(cell.keptByFlr, rule.keptByFlr ?? 0);
     cell.reset = set(cell.reset, rule.reset ?? 0);
-    cell.device = set(cell.device, rule.device ?? 0);
   }
 
   /** The bits in `mask` of the byte at `offset` are physical, and writes to them go through. */
@@ -125,8 +118,8 @@ export class ReferenceFunction {
     this.rule(0x05, { virtual: 0x05, rw: 0x05 });
     // The multi-function bit is the segment's to show.
     this.rule(0x0e, { virtual: 0x80 });
-    // Interrupt Status is the level of the emulated pin.
-    this.rule(0x06, { virtual: 0x08, device: 0x08 });
+    // Interrupt Status is the level of the emulated pin, whatever the host's was.
+    this.rule(0x06, { virtual: 0x08, value: 0 });
     this.rule(0x0c, { virtual: 0xff, rw: 0xff });
     this.rule(0x3c, { virtual: 0xff, rw: 0xff });
     if (wordAt(bytes, 0) === 0xffff && wordAt(bytes, 2) === 0xffff) {
@@ -229,7 +222,7 @@ export class ReferenceFunction {
   reset(kind: ResetKind): void {
     for (const cell of this.cells) {
       const kept = kind === 'flr' ? cell.sticky | cell.keptByFlr : cell.sticky;
-      const mask = ((cell.rw | cell.rw1c) & ~kept) | cell.device;
+      const mask = (cell.rw | cell.rw1c) & ~kept;
       cell.shadow = (cell.shadow & ~mask) | (cell.reset & mask);
     }
     this.#pageRequestStopped();

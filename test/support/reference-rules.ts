@@ -94,11 +94,8 @@ function msi(fn: ReferenceFunction, link: Link): void {
     ...(masking ? maskBits(data + 4, 1 << Math.min(5, (control >>> 1) & 7)) : []),
   ]);
   if (masking) {
-    // Pending bits belong to the emulated interrupts, which this reference has no opinion on.
-    for (let at = data + 8; at < data + 12; at++) {
-      apply(fn, link, [[at, { virtual: 0xff }]]);
-      if (at < link.length) fn.unchecked.add(link.offset + at);
-    }
+    // Pending bits belong to the emulated interrupts, and nothing waits here.
+    for (let at = data + 8; at < data + 12; at++) apply(fn, link, [[at, { virtual: 0xff, value: 0 }]]);
   }
   if (extendedData) apply(fn, link, [[3, latch(0x04)]]);
 }

@@ -185,6 +185,7 @@ describe('page.request, counters and events', () => {
           { type: 'translation-invalidated', rid, pasid, iova: '0x40001000', size: '0x1000' },
           { type: 'pasid-invalidated', rid, pasid },
           { type: 'reset', bdf, kind: 'flr' },
+          { type: 'pasid-control', bdf, enable: false, execute: false, privileged: false },
         ],
       },
       { events: [] },

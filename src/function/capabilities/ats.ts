@@ -18,5 +18,5 @@ export function defineAts({ builder }: RulesContext, { offset }: Place): void {
 }
 
 const onControl: WriteHook<FunctionHooks> = (target, _offset, before, after) => {
-  if (before !== after) target.atsControlChanged(after >>> 16);
+  if (before !== after) target.registersChanged();
 };

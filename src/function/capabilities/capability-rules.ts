@@ -1,5 +1,7 @@
 import type { LayoutBuilder } from '../../config/index.ts';
+import { hex } from '../../pci/bdf.ts';
 import type { ConfigSpace } from '../../pci/config-space.ts';
+import type { Finding } from '../../pci/finding.ts';
 import type { FunctionHooks } from '../function-hooks.ts';
 
 /** Where a structure stands in the guest's view. */
@@ -17,6 +19,8 @@ export interface RulesContext {
   readonly image: ConfigSpace;
   /** Registers without a rule of their own are read from the physical function; else from the image. */
   readonly physical: boolean;
+  /** What is shown otherwise than the registers have it goes here. */
+  readonly findings: Finding[];
 }
 
 /**
@@ -36,4 +40,10 @@ export function readAsIs({ builder, image, physical }: RulesContext, start: numb
   else
     for (let offset = start; offset < end; offset++)
       builder.register(offset, 1, { value: image.read(offset, 1) });
+}
+
+/** The finding for state of the host's own interrupts in the `length` bytes at `offset`, which no guest is to see. */
+export function interruptState(offset: number, length: number, what: string): Finding {
+  const message = `${what} at 0x${hex(offset, 2)} reads 0: what waits there is the host's interrupt`;
+  return { code: 'interrupt-state', offset, length, message };
 }

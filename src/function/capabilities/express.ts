@@ -126,6 +126,6 @@ const onLinkControl: WriteHook<FunctionHooks> = (target, _offset, before, after)
     target.linkChanged((after & exp.EXP_LINK_DISABLE) !== 0);
 };
 
-const onSlotControl: WriteHook<FunctionHooks> = (target, _offset, before, after) => {
-  target.slotControlWritten(before & 0xffff, after & 0xffff);
+const onSlotControl: WriteHook<FunctionHooks> = (target, _offset, before) => {
+  target.slotControlWritten(before & 0xffff);
 };

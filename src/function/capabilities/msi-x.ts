@@ -18,4 +18,6 @@ export const defineMsiX: CapabilityRules = ({ builder, image }, place) => {
   });
 };
 
-const onWrite: WriteHook<FunctionHooks> = (target) => target.msiXWritten();
+const onWrite: WriteHook<FunctionHooks> = (target, _offset, before, after) => {
+  if (before !== after) target.msiXChanged();
+};

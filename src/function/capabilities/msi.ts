@@ -1,6 +1,6 @@
 import type { WriteHook } from '../../config/index.ts';
 import type { FunctionHooks } from '../function-hooks.ts';
-import { type CapabilityRules, holds } from './capability-rules.ts';
+import { type CapabilityRules, holds, interruptState } from './capability-rules.ts';
 
 /** MSI Message Control, 16 bits (PCIe 7.7.1.2). */
 export const MSI_CONTROL = 0x02;
@@ -13,7 +13,7 @@ const ADDRESS_64 = 0x0080;
 const PER_VECTOR_MASKING = 0x0100;
 
 /** MSI (PCIe 7.7.1): the guest's address and data are for the VMM to deliver, never for the hardware to send. */
-export const defineMsi: CapabilityRules = ({ builder, image }, place) => {
+export const defineMsi: CapabilityRules = ({ builder, image, findings }, place) => {
   const { offset } = place;
   if (!holds(place, MSI_CONTROL, 2)) return;
   const control = image.read(offset + MSI_CONTROL, 2);
@@ -37,8 +37,13 @@ export const defineMsi: CapabilityRules = ({ builder, image }, place) => {
     // A bit for each vector that exists; the others are reserved (PCIe 7.7.1.7).
     const vectors = 1 << Math.min(5, (control & MULTIPLE_MESSAGE_CAPABLE) >>> 1);
     latch(data + 4, 4, vectors === 32 ? 0xffffffff : (1 << vectors) - 1);
-    latch(data + 8, 4, 0);
+    if (!holds(place, data + 8, 4)) return;
+    const pending = offset + data + 8;
+    builder.register(pending, 4, { onWrite });
+    if (image.read(pending, 4) !== 0) findings.push(interruptState(pending, 4, 'Pending Bits of MSI'));
   }
 };
 
-const onWrite: WriteHook<FunctionHooks> = (target) => target.msiWritten();
+const onWrite: WriteHook<FunctionHooks> = (target, _offset, before, after) => {
+  if (before !== after) target.msiChanged();
+};

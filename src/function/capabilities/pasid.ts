@@ -33,5 +33,5 @@ export function definePasid({ builder }: RulesContext, { offset }: Place, shown:
 }
 
 const onControl: WriteHook<FunctionHooks> = (target, _offset, before, after) => {
-  if (before !== after) target.pasidControlChanged(after >>> 16);
+  if (before !== after) target.registersChanged();
 };

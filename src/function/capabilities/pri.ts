@@ -21,5 +21,5 @@ export function definePri({ builder }: RulesContext, { offset }: Place, pasid: b
 }
 
 const onControl: WriteHook<FunctionHooks> = (target, _offset, before, after) => {
-  if (((before ^ after) & 0xffff) !== 0) target.priControlChanged();
+  if (((before ^ after) & 0xffff) !== 0) target.registersChanged();
 };

@@ -5,9 +5,6 @@ import type { MessageSink, RegisterFile } from './interrupt-types.ts';
 import { Msi, msiLength } from './msi.ts';
 import { MsiX, type MsiXState } from './msi-x.ts';
 
-/** Hears the level of the function's interrupt pin as the bus sees it. */
-export type PinListener = (pin: number, asserted: boolean) => void;
-
 /** What `saveState` keeps of interrupts. */
 export interface InterruptState {
   /** The level that the device drives. */
@@ -25,7 +22,8 @@ export class FunctionInterrupts {
   readonly pin: number;
 
   readonly #registers: RegisterFile;
-  readonly #onPin: PinListener;
+  // What the device drives, and what the bus sees of it.
+  #level = false;
   #asserted = false;
 
   /** `capabilities`: the standard chain the guest sees. */
@@ -34,10 +32,8 @@ export class FunctionInterrupts {
     registers: RegisterFile,
     readPowerOn: (offset: number) => number,
     messages: MessageSink,
-    onPin: PinListener,
   ) {
     this.#registers = registers;
-    this.#onPin = onPin;
     this.pin = pinOf(readPowerOn);
     // A clipped structure has no registers to go by.
     const msi = capabilities.find(
@@ -60,25 +56,33 @@ export class FunctionInterrupts {
 
   /** The device drives its interrupt line; only a function with a pin that uses no messages gets through. */
   setLevel(level: boolean): void {
+    this.#level = level;
+  }
+
+  /**
+   * Something that decides about the pin changed: its level, Interrupt Disable, the use of messages, or the power
+   * state. Outside D0 a function sends nothing but PME (PCIe 5.3.1).
+   */
+  settlePin(isInD0: boolean): void {
     const bit = reg.STATUS_INTERRUPT << 16;
-    this.#registers.poke(reg.COMMAND, bit, level ? bit : 0);
-    this.settlePin();
+    this.#registers.poke(reg.COMMAND, bit, this.#level ? bit : 0);
+    const disabled = (this.#registers.peek(reg.COMMAND) & reg.COMMAND_INTERRUPT_DISABLE) !== 0;
+    this.#asserted = this.#level && this.pin !== 0 && isInD0 && !disabled && !this.usesMessages;
   }
 
-  /** Something that decides about the pin changed: its level, Interrupt Disable, or the use of messages. */
-  settlePin(): void {
-    const word = this.#registers.peek(reg.COMMAND);
-    const { pin } = this;
-    const level = ((word >>> 16) & reg.STATUS_INTERRUPT) !== 0;
-    if (!level && !this.#asserted) return;
-    const silenced = (word & reg.COMMAND_INTERRUPT_DISABLE) !== 0 || this.usesMessages;
-    const asserted = level && pin !== 0 && !silenced;
-    if (asserted === this.#asserted) return;
-    this.#asserted = asserted;
-    this.#onPin(pin, asserted);
+  /** The registers of MSI and MSI-X may have changed as a whole. */
+  settleMessages(): void {
+    this.msi?.settle();
+    this.msiX?.settle();
   }
 
-  /** The pin is asserted, as the bus sees it. */
+  /** The function may send perhaps: what waits and may go, goes. */
+  deliver(): void {
+    this.msi?.deliver();
+    this.msiX?.deliver();
+  }
+
+  /** The pin is asserted, as the bus sees it since it was settled. */
   get asserted(): boolean {
     return this.#asserted;
   }
@@ -99,19 +103,28 @@ export class FunctionInterrupts {
   reset(): void {
     if (this.msi !== undefined) this.msi.pending = 0;
     this.msiX?.reset();
-    this.setLevel(false);
+    this.#level = false;
   }
 
   saveState(): InterruptState {
-    const level = ((this.#registers.peek(reg.COMMAND) >>> 16) & reg.STATUS_INTERRUPT) !== 0;
-    return { level, msiPending: this.msi?.pending ?? 0, msiX: this.msiX?.saveState() ?? null };
+    return {
+      level: this.#level,
+      msiPending: this.msi?.pending ?? 0,
+      msiX: this.msiX?.saveState() ?? null,
+    };
   }
 
-  /** After the registers were restored. */
+  /** True when `state` is of a function that interrupts in the same ways. */
+  fits({ msiPending, msiX }: InterruptState): boolean {
+    if (this.msi === undefined && msiPending !== 0) return false;
+    return msiX === null ? this.msiX === undefined : this.msiX?.fits(msiX) === true;
+  }
+
+  /** After the registers were restored; `state` {@link FunctionInterrupts.fits}. */
   restoreState({ level, msiPending, msiX }: InterruptState): void {
     if (this.msi !== undefined) this.msi.pending = msiPending;
     if (msiX !== null) this.msiX?.restoreState(msiX);
-    this.setLevel(level);
+    this.#level = level;
   }
 }
 

@@ -13,7 +13,9 @@ export type MessageKind = 'msi' | 'msi-x';
 export interface MessageSink {
   /** The function sends a message. */
   send(kind: MessageKind, vector: number, addressLow: number, addressHigh: number, data: number): void;
-  /** The guest programmed `vector`; `enabled`: it would be sent now. */
+  /** The function may send a memory write now: a message waits until it may. */
+  canSend(): boolean;
+  /** `vector` is routed otherwise than before; `enabled`: it would be sent. */
   route(
     kind: MessageKind,
     vector: number,

@@ -40,6 +40,9 @@ export class MsiX {
   readonly #pending: DataView;
   readonly #tableAt: Location;
   readonly #pendingAt: Location;
+  // The table and Message Control as routes were told by them.
+  readonly #told: DataView;
+  #toldControl = 0;
 
   /** `control`, `table` and `pba`: the registers of the capability at `offset`, as they read at power-on. */
   constructor(
@@ -61,6 +64,7 @@ export class MsiX {
     this.#tableAt = locate(table, tableBytes);
     this.#pendingAt = locate(pba, pendingBytes);
     this.reset();
+    this.#told = new DataView(this.#table.buffer.slice(0));
   }
 
   /** MSI-X Enable. */
@@ -84,9 +88,25 @@ export class MsiX {
     return true;
   }
 
-  /** The guest wrote Message Control: what it unmasked is sent. */
-  controlWritten(): void {
-    for (let vector = 0; vector < this.vectors; vector++) this.#settle(vector);
+  /**
+   * Message Control, the table, or whether the function may send changed: what is due is sent, and routes are told:
+   * those that differ, or all of them when Enable or Function Mask does.
+   */
+  settle(): void {
+    const control = this.#control & (MSI_X_ENABLE | MSI_X_FUNCTION_MASK);
+    const all = control !== this.#toldControl;
+    this.#toldControl = control;
+    for (let vector = 0; vector < this.vectors; vector++) this.#settle(vector, all);
+  }
+
+  /** Sends what waits and may go. */
+  deliver(): void {
+    if (!this.enabled || !this.#sink.canSend()) return;
+    for (let word = 0; word < this.#pending.byteLength; word += 4) {
+      if (this.#pending.getUint32(word, true) === 0) continue;
+      for (let vector = 8 * word; vector < Math.min(8 * word + 32, this.vectors); vector++)
+        this.#deliver(vector);
+    }
   }
 
   /** True when `size` bytes at `offset` of BAR `bar` touch the table or the pending bits. */
@@ -111,36 +131,48 @@ export class MsiX {
     }
     const first = Math.max(0, Math.floor((offset - start) / ENTRY));
     const last = Math.min(this.vectors - 1, Math.floor((offset + size - 1 - start) / ENTRY));
-    for (let vector = first; vector <= last; vector++) this.#settle(vector);
+    for (let vector = first; vector <= last; vector++) this.#settle(vector, false);
   }
 
   saveState(): MsiXState {
     return { table: words(this.#table), pending: words(this.#pending) };
   }
 
-  /** Takes back what {@link MsiX.saveState} gave; what is missing is 0. */
-  restoreState({ table, pending }: MsiXState): void {
-    for (let at = 0; at < this.#table.byteLength; at += 4)
-      this.#table.setUint32(at, table[at / 4] ?? 0, true);
-    for (let at = 0; at < this.#pending.byteLength; at += 4)
-      this.#pending.setUint32(at, pending[at / 4] ?? 0, true);
+  /** True when `state` is of a function with as many vectors. */
+  fits({ table, pending }: MsiXState): boolean {
+    return 4 * table.length === this.#table.byteLength && 4 * pending.length === this.#pending.byteLength;
   }
 
-  /** Sends what is pending and may go, and tells how the vector is routed now. */
-  #settle(vector: number): void {
-    const masked = this.#isMasked(vector);
-    if (this.enabled && !masked && this.#isPending(vector)) {
-      this.#setPending(vector, false);
-      this.#send(vector);
-    }
+  /** Takes back what {@link MsiX.saveState} gave, if it {@link MsiX.fits}. */
+  restoreState({ table, pending }: MsiXState): void {
+    for (const [i, word] of table.entries()) this.#table.setUint32(4 * i, word, true);
+    for (const [i, word] of pending.entries()) this.#pending.setUint32(4 * i, word, true);
+  }
+
+  #deliver(vector: number): void {
+    if (!this.#isPending(vector) || this.#isMasked(vector)) return;
+    this.#setPending(vector, false);
+    this.#send(vector);
+  }
+
+  #settle(vector: number, tell: boolean): void {
+    if (this.enabled && this.#isPending(vector) && this.#sink.canSend()) this.#deliver(vector);
     const at = ENTRY * vector;
+    let differs = tell;
+    for (let field = at; field < at + ENTRY; field += 4) {
+      const word = this.#table.getUint32(field, true);
+      if (word === this.#told.getUint32(field, true)) continue;
+      this.#told.setUint32(field, word, true);
+      differs = true;
+    }
+    if (!differs) return;
     this.#sink.route(
       'msi-x',
       vector,
       this.#table.getUint32(at, true),
       this.#table.getUint32(at + 4, true),
       this.#table.getUint32(at + 8, true),
-      this.enabled && !masked,
+      this.enabled && !this.#isMasked(vector),
     );
   }
 

@@ -20,6 +20,8 @@ export class Msi {
   readonly #sink: MessageSink;
   // Ours: what the register shows at power-on is the host's.
   #pending = 0;
+  // What decides about routes, as it was when they were told: Message Control, address, data and mask.
+  readonly #told = new Int32Array(5);
 
   constructor(offset: number, registers: RegisterFile, sink: MessageSink) {
     this.#offset = offset;
@@ -34,9 +36,7 @@ export class Msi {
 
   /** Vectors that the guest allocated, 1..32; never more than there are. */
   get vectors(): number {
-    const allocated = (this.#control & MSI_MULTIPLE_MESSAGE_ENABLE) >>> 4;
-    const capable = (this.#control & MULTIPLE_MESSAGE_CAPABLE) >>> 1;
-    return 1 << Math.min(5, allocated, capable);
+    return vectorsOf(this.#control);
   }
 
   /** Requests an interrupt; a masked vector becomes pending. False when the vector does not exist or MSI is off. */
@@ -47,17 +47,26 @@ export class Msi {
     return true;
   }
 
-  /** The guest wrote the structure: what it unmasked is sent, and everybody who routes vectors is told. */
-  written(): void {
-    if (this.enabled && this.#hasMasks) {
-      const due = this.#pending & ~this.#mask;
-      if (due !== 0) this.#setPending(this.#pending & this.#mask);
-      for (let vector = 0; vector < this.vectors; vector++)
-        if ((due & (1 << vector)) !== 0) this.#send(vector);
-    }
-    for (let vector = 0; vector < this.vectors; vector++) {
-      const enabled = this.enabled && !this.#isMasked(vector);
+  /** The structure, or whether the function may send, changed: what is due is sent, and new routes are told. */
+  settle(): void {
+    this.deliver();
+    const before = vectorsOf(this.#told[0] ?? 0);
+    if (!this.#takeOver()) return;
+    // Vectors that are not allocated any more end.
+    for (let vector = 0; vector < Math.max(before, this.vectors); vector++) {
+      const enabled = this.enabled && vector < this.vectors && !this.#isMasked(vector);
       this.#sink.route('msi', vector, this.#addressLow, this.#addressHigh, this.#dataOf(vector), enabled);
+    }
+  }
+
+  /** Sends what waits and may go. */
+  deliver(): void {
+    if (this.#pending === 0 || !this.enabled || !this.#sink.canSend()) return;
+    const due = this.#pending & ~this.#mask;
+    for (let vector = 0; vector < this.vectors; vector++) {
+      if ((due & (1 << vector)) === 0) continue;
+      this.#setPending(this.#pending & ~(1 << vector));
+      this.#send(vector);
     }
   }
 
@@ -69,6 +78,18 @@ export class Msi {
   /** Puts Pending Bits back: of a saved state, or 0. */
   set pending(bits: number) {
     this.#setPending(bits);
+  }
+
+  /** Takes over what decides about routes; true when anything of it is not as it was told. */
+  #takeOver(): boolean {
+    const told = this.#told;
+    const [control, low, high, data, mask] = told;
+    told[0] = this.#control;
+    told[1] = this.#addressLow;
+    told[2] = this.#addressHigh;
+    told[3] = this.#registers.peek(this.#dataOffset);
+    told[4] = this.#mask;
+    return control !== told[0] || low !== told[1] || high !== told[2] || data !== told[3] || mask !== told[4];
   }
 
   #send(vector: number): void {
@@ -115,4 +136,11 @@ export class Msi {
   #isMasked(vector: number): boolean {
     return (this.#mask & (1 << vector)) !== 0;
   }
+}
+
+/** Vectors that Message Control allocates. */
+function vectorsOf(control: number): number {
+  const allocated = (control & MSI_MULTIPLE_MESSAGE_ENABLE) >>> 4;
+  const capable = (control & MULTIPLE_MESSAGE_CAPABLE) >>> 1;
+  return 1 << Math.min(5, allocated, capable);
 }

@@ -93,14 +93,24 @@ export class BridgePort {
   setPresence(present: boolean, announce: boolean): void {
     this.#present = present;
     const linkChanged = this.settleLink();
-    if (!this.#hasSlot) return;
-    const control = this.#express + exp.EXP_SLOT_CONTROL;
-    const detect = slot.STATUS_PRESENCE_DETECT_STATE << 16;
-    this.#registers.poke(control, detect, present ? detect : 0);
-    if (!announce) return;
+    this.#settlePresence();
+    if (!this.#hasSlot || !announce) return;
     this.#raise(
       slot.STATUS_PRESENCE_DETECT_CHANGED | (linkChanged ? slot.STATUS_DATA_LINK_LAYER_STATE_CHANGED : 0),
     );
+  }
+
+  /** Brings link and presence state in line with what is in the slot and what the guest wrote. */
+  settle(): void {
+    this.settleLink();
+    this.#settlePresence();
+  }
+
+  #settlePresence(): void {
+    if (!this.#hasSlot) return;
+    const control = this.#express + exp.EXP_SLOT_CONTROL;
+    const detect = slot.STATUS_PRESENCE_DETECT_STATE << 16;
+    this.#registers.poke(control, detect, this.#present ? detect : 0);
   }
 
   /** Brings Data Link Layer Link Active in line with what is present and what the guest wrote; true when it changed. */
