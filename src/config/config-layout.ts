@@ -55,6 +55,8 @@ export interface ConfigLayout<Target> {
   readonly rw1c: Int32Array;
   /** Physical bits that a write reaches. */
   readonly forward: Int32Array;
+  /** Those of them that belong to a saved state, since the register they are in is known. */
+  readonly savedForward: Int32Array;
   /** Index into {@link ConfigLayout.hooks}; 0 for none. */
   readonly hook: Uint8Array;
   readonly hooks: readonly (WriteHook<Target> | undefined)[];

@@ -61,6 +61,7 @@ export class LayoutBuilder<Target> {
       rw: new Int32Array(words),
       rw1c: new Int32Array(words),
       forward: new Int32Array(words),
+      savedForward: new Int32Array(words),
       hook: new Uint8Array(words),
       resetMask: new Int32Array(words),
       resetValue: new Int32Array(words),
@@ -94,7 +95,10 @@ export class LayoutBuilder<Target> {
     }
   }
 
-  /** Makes the bits in `mask` of the `size`-byte register at `offset` physical and lets writes to them through. */
+  /**
+   * Makes the bits in `mask` of the `size`-byte register at `offset` physical and lets writes to them through. They
+   * belong to a saved state, unlike what {@link LayoutBuilder.passThrough} opens.
+   */
   forwardBits(offset: number, size: number, mask: number): void {
     for (let i = 0; i < size; i++) {
       const bits = (mask >>> (8 * i)) & 0xff;
@@ -102,6 +106,7 @@ export class LayoutBuilder<Target> {
       this.#change(this.#layout.rw, offset + i, bits, 0);
       this.#change(this.#layout.rw1c, offset + i, bits, 0);
       this.#change(this.#layout.forward, offset + i, bits, bits);
+      this.#change(this.#layout.savedForward, offset + i, bits, bits);
     }
   }
 
@@ -126,6 +131,7 @@ export class LayoutBuilder<Target> {
       this.#change(this.#layout.rw, offset + i, bits, lane(rw));
       this.#change(this.#layout.rw1c, offset + i, bits, lane(rw1c));
       this.#change(this.#layout.forward, offset + i, bits, 0);
+      this.#change(this.#layout.savedForward, offset + i, bits, 0);
       this.#change(this.#layout.resetMask, offset + i, bits, lane(resets));
       this.#change(this.#layout.resetValue, offset + i, bits, lane(rules.reset ?? 0));
       this.#change(this.#layout.keptByFlr, offset + i, bits, lane(rules.keptByFlr ?? 0));

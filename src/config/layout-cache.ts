@@ -24,8 +24,8 @@ export class LayoutCache<Target> {
 }
 
 function wordArrays<Target>(layout: ConfigLayout<Target>): readonly (Int32Array | Uint8Array)[] {
-  const { virtual, rw, rw1c, forward, hook, resetMask, resetValue, keptByFlr } = layout;
-  return [virtual, rw, rw1c, forward, hook, resetMask, resetValue, keptByFlr];
+  const { virtual, rw, rw1c, forward, savedForward, hook, resetMask, resetValue, keptByFlr } = layout;
+  return [virtual, rw, rw1c, forward, savedForward, hook, resetMask, resetValue, keptByFlr];
 }
 
 function checksumOf<Target>(layout: ConfigLayout<Target>): number {

@@ -2,8 +2,11 @@ import type { ConfigSpace } from '../pci/config-space.ts';
 import { VpciError } from '../pci/vpci-error.ts';
 import { type ConfigLayout, READ_VIRTUAL, WRITE_KIND, WRITE_NOTHING, WRITE_PLAIN } from './config-layout.ts';
 
-/** Registers of a space as {@link VirtualConfigSpace.saveRegisters} gives them: offset in bytes, dword value. */
-export type SavedRegisters = readonly (readonly [offset: number, value: number])[];
+/**
+ * Registers of a space as {@link VirtualConfigSpace.saveRegisters} gives them, in order: offset of a dword in bytes, the
+ * bits of it that a guest can change, and their value; 32 bits each.
+ */
+export type SavedRegisters = readonly (readonly [offset: number, mask: number, value: number])[];
 
 /** Hears about every write that reached the physical function. */
 export type HostWriteListener = (offset: number, size: number, value: number) => void;
@@ -152,24 +155,56 @@ export class VirtualConfigSpace<Target> {
     }
   }
 
-  /** The dwords that hold anything a guest can change. */
+  /**
+   * Every bit that a guest can change: virtual ones, and those of known registers that its writes reach on the physical
+   * side. What the embedder passed through raw is device-specific, and not among them.
+   */
   saveRegisters(): SavedRegisters {
-    const { rw, rw1c } = this.#layout;
-    const saved: [number, number][] = [];
-    for (const [index, mask] of rw.entries()) {
-      if ((mask | (rw1c[index] ?? 0)) !== 0) saved.push([4 * index, this.peek(4 * index) >>> 0]);
+    const saved: [number, number, number][] = [];
+    for (let offset = 0; offset < this.#layout.size; offset += 4) {
+      const mask = this.#changeable(offset);
+      if (mask !== 0) saved.push([offset, mask >>> 0, (this.#valueOf(offset) & mask) >>> 0]);
     }
     return saved;
   }
 
-  /** Takes back what {@link VirtualConfigSpace.saveRegisters} gave; bits that a guest cannot change stay. */
-  restoreRegisters(saved: SavedRegisters): void {
-    const { rw, rw1c } = this.#layout;
-    for (const [offset, value] of saved) {
-      const index = offset >>> 2;
-      if (offset >= 0 && offset < this.#layout.size)
-        this.poke(offset, (rw[index] ?? 0) | (rw1c[index] ?? 0), value);
+  /** True when `saved` is of a space in which a guest can change the same bits. */
+  fits(saved: SavedRegisters): boolean {
+    let next = 0;
+    for (let offset = 0; offset < this.#layout.size; offset += 4) {
+      const mask = this.#changeable(offset) >>> 0;
+      if (mask === 0) continue;
+      const [savedOffset, savedMask] = saved[next++] ?? [];
+      if (savedOffset !== offset || savedMask !== mask) return false;
     }
+    return next === saved.length;
+  }
+
+  /**
+   * Takes back what {@link VirtualConfigSpace.saveRegisters} gave, if it {@link VirtualConfigSpace.fits}. Bits on the
+   * physical side that are otherwise are written there, as the guest's own write would.
+   */
+  restoreRegisters(saved: SavedRegisters): void {
+    const { rw, rw1c, savedForward } = this.#layout;
+    for (const [offset, , value] of saved) {
+      const index = offset >>> 2;
+      this.poke(offset, (rw[index] ?? 0) | (rw1c[index] ?? 0), value);
+      const forward = savedForward[index] ?? 0;
+      if (((this.#valueOf(offset) ^ value) & forward) !== 0) this.#writePhysical(offset, forward, value);
+    }
+  }
+
+  #changeable(offset: number): number {
+    const { rw, rw1c, savedForward } = this.#layout;
+    const index = offset >>> 2;
+    return (rw[index] ?? 0) | (rw1c[index] ?? 0) | (savedForward[index] ?? 0);
+  }
+
+  /** What a guest would read of a dword, as far as a state has it. */
+  #valueOf(offset: number): number {
+    return (this.#layout.savedForward[offset >>> 2] ?? 0) === 0
+      ? this.peek(offset)
+      : this.#readSplit(offset, 4);
   }
 
   /**

@@ -1,4 +1,5 @@
 import type { SavedRegisters } from '../config/index.ts';
+import { hex } from '../pci/bdf.ts';
 import { VpciError } from '../pci/vpci-error.ts';
 import type { InterruptState } from './interrupts/function-interrupts.ts';
 import type { PasidCapability } from './pci-function.ts';
@@ -11,41 +12,56 @@ export interface FunctionState {
   readonly version: number;
   /** Bytes of the guest's configuration space. */
   readonly size: number;
+  /** Vendor ID in bits 15:0, Device ID in bits 31:16. */
+  readonly id: number;
   /** The PASID capability shown, its offset included. */
   readonly pasid: PasidCapability | null;
   /** The guest has accessed the function. */
   readonly touched: boolean;
-  /** Every dword that holds a bit a guest can change. */
+  /** Every bit that a guest can change, but for those that the embedder passes through raw. */
   readonly registers: SavedRegisters;
   /** What interrupts keep outside the registers. */
   readonly interrupts: InterruptState;
 }
 
+/** The function that a state is to be of. */
+export interface StateHolder {
+  readonly size: number;
+  readonly id: number;
+  readonly pasid: PasidCapability | undefined;
+  readonly space: { fits(registers: SavedRegisters): boolean };
+  readonly interrupts: { fits(state: InterruptState): boolean };
+}
+
 /**
- * `state`, when it fits a function that shows `pasid` in `size` bytes.
+ * `state`, when it is one of a function made like `holder`.
  *
  * @throws VpciError `VPCI_STATE` with what does not fit.
  */
 export function checkFunctionState(
   state: unknown,
-  size: number,
-  pasid: PasidCapability | undefined,
+  holder: StateHolder,
 ): Pick<FunctionState, 'interrupts' | 'registers' | 'touched'> {
   if (!isRecord(state) || state['version'] !== FUNCTION_STATE_VERSION) {
     throw refused(`it is not a function's state of version ${FUNCTION_STATE_VERSION}`);
   }
   const { touched, registers, interrupts } = state;
-  if (state['size'] !== size)
-    throw refused(`it is of ${String(state['size'])} bytes, and the function has ${size}`);
-  const saved = state['pasid'];
-  if (describe(isRecord(saved) ? saved : undefined) !== describe(pasid)) {
-    throw refused(
-      `its PASID capability is ${describe(isRecord(saved) ? saved : undefined)}, and the function shows ${describe(pasid)}`,
-    );
+  if (state['size'] !== holder.size)
+    throw refused(`it is of ${String(state['size'])} bytes, and the function has ${holder.size}`);
+  if (state['id'] !== holder.id) {
+    const id = typeof state['id'] === 'number' ? hex(state['id'], 8) : 'none';
+    throw refused(`its Device and Vendor ID are ${id}, and the function's are ${hex(holder.id, 8)}`);
+  }
+  const pasid = describe(isRecord(state['pasid']) ? state['pasid'] : undefined);
+  if (pasid !== describe(holder.pasid)) {
+    throw refused(`its PASID capability is ${pasid}, and the function shows ${describe(holder.pasid)}`);
   }
   if (typeof touched !== 'boolean' || !isRegisters(registers) || !isInterrupts(interrupts)) {
     throw refused('its registers are damaged');
   }
+  if (!holder.space.fits(registers))
+    throw refused('it is of a function with other registers: other capabilities, BARs or options');
+  if (!holder.interrupts.fits(interrupts)) throw refused('it is of a function that has other interrupts');
   return { registers, touched, interrupts };
 }
 
@@ -64,21 +80,19 @@ function isRecord(value: unknown): value is Record<string, unknown> {
 }
 
 function isRegisters(value: unknown): value is SavedRegisters {
-  return (
-    Array.isArray(value) &&
-    value.every(
-      (entry) => Array.isArray(entry) && entry.length === 2 && entry.every((one) => Number.isInteger(one)),
-    )
-  );
+  return Array.isArray(value) && value.every((entry) => isWords(entry) && entry.length === 3);
 }
 
 function isInterrupts(value: unknown): value is InterruptState {
-  if (!isRecord(value) || typeof value['level'] !== 'boolean' || !Number.isInteger(value['msiPending']))
-    return false;
+  if (!isRecord(value) || typeof value['level'] !== 'boolean' || !isWord(value['msiPending'])) return false;
   const msiX = value['msiX'];
   return msiX === null || (isRecord(msiX) && isWords(msiX['table']) && isWords(msiX['pending']));
 }
 
 function isWords(value: unknown): value is readonly number[] {
-  return Array.isArray(value) && value.every((one) => Number.isInteger(one));
+  return Array.isArray(value) && value.every(isWord);
+}
+
+function isWord(value: unknown): value is number {
+  return typeof value === 'number' && Number.isInteger(value) && value >= 0 && value < 2 ** 32;
 }

@@ -348,11 +348,16 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
     this.#placed = false;
   }
 
-  /** What a guest can change, as plain data. */
+  /**
+   * What a guest can change, as plain data: the virtual registers, and the bits of known ones that its writes reach on
+   * the physical side (Device Control). Not what stands in `passthroughRanges`, nor anything else that the device
+   * keeps: that is its own state, and the embedder's to move.
+   */
   saveState(): FunctionState {
     return {
       version: FUNCTION_STATE_VERSION,
       size: this.size,
+      id: this.#id,
       pasid: this.#pasid === undefined ? null : { ...this.#pasid },
       touched: this.#space.touched,
       registers: this.#space.saveRegisters(),
@@ -362,21 +367,43 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
 
   /** Refuses what {@link PciFunction.restoreState} would. @throws VpciError `VPCI_STATE`. */
   checkState(state: unknown): void {
-    checkFunctionState(state, this.size, this.#pasid);
+    this.#checked(state);
   }
 
   /**
-   * Takes back what {@link PciFunction.saveState} gave. The function must have been made alike. Events tell what is
-   * not as it was before, so that whoever follows them knows the restored state.
+   * Takes back what {@link PciFunction.saveState} gave. The function must have been made alike. Bits that reach the
+   * physical side are written there where they are otherwise, as the guest's write would. Events tell what is not as
+   * it was before, so that whoever follows them knows the restored state.
    *
    * @throws VpciError `VPCI_STATE` when `state` is damaged or of a function that shows something else.
    */
   restoreState(state: unknown): void {
-    const checked = checkFunctionState(state, this.size, this.#pasid);
-    this.#space.restoreRegisters(checked.registers);
-    this.#space.touched = checked.touched;
-    this.#interrupts.restoreState(checked.interrupts);
-    this.#changed('restored');
+    const { registers, touched, interrupts } = this.#checked(state);
+    this.#heldBack(() => {
+      this.#space.restoreRegisters(registers);
+      this.#space.touched = touched;
+      this.#interrupts.restoreState(interrupts);
+      this.#changed('restored');
+    });
+  }
+
+  #checked(state: unknown): ReturnType<typeof checkFunctionState> {
+    const { size } = this;
+    const holder = {
+      size,
+      id: this.#id,
+      pasid: this.#pasid,
+      space: this.#space,
+      interrupts: this.#interrupts,
+    };
+    return checkFunctionState(state, holder);
+  }
+
+  /** Vendor and Device ID as the guest reads them at power-on; a device that is gone has no others. */
+  get #id(): number {
+    const real = this.#recipe.image.space.read(reg.VENDOR_ID, 4);
+    const virtual = this.#view.layout.virtual[reg.VENDOR_ID / 4] ?? 0;
+    return ((real & ~virtual) | (this.#space.peek(reg.VENDOR_ID) & virtual)) >>> 0;
   }
 
   #hooks(): FunctionHooks {

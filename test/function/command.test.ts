@@ -80,7 +80,10 @@ describe('Status of an emulated function', () => {
     for (let bit = 0; bit < 16; bit++) {
       const fn = make();
       const state = fn.saveState();
-      fn.restoreState({ ...state, registers: [...state.registers, [COMMAND, RW1C * 0x10000]] });
+      const registers = state.registers.map(([at, mask, value]) =>
+        at === COMMAND ? [at, mask, RW1C * 0x10000] : [at, mask, value],
+      );
+      fn.restoreState({ ...state, registers });
       expect(fn.read(STATUS, 2)).toBe(RW1C | 0x0010);
       fn.write(STATUS, 2, 1 << bit);
       expect(fn.read(STATUS, 2), `bit ${bit}`).toBe((RW1C & ~(1 << bit)) | 0x0010);

@@ -99,14 +99,15 @@ export class RegisterTable {
     this.#settle(this, this.bytes);
   }
 
-  /** Dwords that hold a bit that a guest can change. */
-  changeable(): [offset: number, value: number][] {
-    const words: [number, number][] = [];
+  /** Every bit that a guest can change, as a saved state has them. */
+  changeable(): [offset: number, mask: number, value: number][] {
+    const words: [number, number, number][] = [];
+    const dword = (byte: (i: number) => number): number =>
+      [0, 1, 2, 3].reduce((word, i) => word + byte(i) * 2 ** (8 * i), 0);
     for (let at = 0; at < SIZE; at += 4) {
-      const lanes = [0, 1, 2, 3];
-      if (!lanes.some((i) => ((this.#cells[at + i]?.rw ?? 0) | (this.#cells[at + i]?.rw1c ?? 0)) !== 0))
-        continue;
-      words.push([at, lanes.reduce((word, i) => word + this.read(at + i) * 2 ** (8 * i), 0)]);
+      const mask = (i: number): number => (this.#cells[at + i]?.rw ?? 0) | (this.#cells[at + i]?.rw1c ?? 0);
+      if (dword(mask) === 0) continue;
+      words.push([at, dword(mask), dword((i) => this.read(at + i) & mask(i))]);
     }
     return words;
   }
