@@ -9,28 +9,28 @@ const OFFSET_LIMIT = 0xffffffff;
 
 /** Ops by which the guest reaches configuration space, and those that look at the physical side. */
 export const ACCESS_OPS: TraceOps = [
-  ['cfg.read', configRead],
-  ['cfg.write', configWrite],
-  ['ecam.read', ecamRead],
-  ['ecam.write', ecamWrite],
-  ['pio.read', pioRead],
-  ['pio.write', pioWrite],
-  ['host.read', hostRead],
-  ['host.writes', (line, world) => ({ writes: world.function(line.bdf()).physical.takeWrites() })],
+  ['cfg.read', configRead, ['bdf', 'offset', 'size']],
+  ['cfg.write', configWrite, ['bdf', 'offset', 'size', 'value']],
+  ['ecam.read', ecamRead, ['address', 'size']],
+  ['ecam.write', ecamWrite, ['address', 'size', 'value']],
+  ['pio.read', pioRead, ['port', 'size']],
+  ['pio.write', pioWrite, ['port', 'size', 'value']],
+  ['host.read', hostRead, ['bdf', 'offset', 'size']],
+  ['host.writes', hostWrites, ['bdf']],
 ];
 
-/** `cfg.*` reach a function wherever it is; an absent one answers as the bus does. */
+/** `cfg.*` go over the bus: to whoever answers at that address now, if anybody. */
 function configRead(line: TraceLine, { segment }: TraceWorld): TraceAnswer {
   const bytes = new Uint8Array(accessSize(line)).fill(0xff);
   const offset = line.number('offset', 0, OFFSET_LIMIT);
-  segment.function(line.bdf())?.readInto(offset, bytes);
+  segment.configSpace(line.bdf())?.readInto(offset, bytes);
   return { value: valueOf(bytes) };
 }
 
 function configWrite(line: TraceLine, { segment }: TraceWorld): TraceAnswer {
   const bytes = bytesOf(line.wide('value'), accessSize(line));
   const offset = line.number('offset', 0, OFFSET_LIMIT);
-  segment.function(line.bdf())?.writeFrom(offset, bytes);
+  segment.configSpace(line.bdf())?.writeFrom(offset, bytes);
   return undefined;
 }
 
@@ -59,6 +59,10 @@ function hostRead(line: TraceLine, world: TraceWorld): TraceAnswer {
   const offset = line.number('offset', 0, OFFSET_LIMIT);
   const bytes = Uint8Array.from({ length: accessSize(line) }, (_, i) => physical.read(offset + i, 1));
   return { value: valueOf(bytes) };
+}
+
+function hostWrites(line: TraceLine, world: TraceWorld): TraceAnswer {
+  return world.function(line.bdf()).physical.takeWrites();
 }
 
 /** An 8-byte access is two of 4 bytes, the lower first. */

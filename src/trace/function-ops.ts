@@ -11,17 +11,32 @@ import { TraceLine } from './trace-line.ts';
 import type { TraceAnswer, TraceOps, TraceSurroundings } from './trace-op.ts';
 import type { TraceWorld } from './trace-world.ts';
 
+const FUNCTION_FIELDS = [
+  'bdf',
+  'config',
+  'dump',
+  'pasid',
+  'pasidOffset',
+  'control',
+  'ats',
+  'pri',
+  'present',
+  'passthrough',
+  'bars',
+  'rom',
+];
+
 /** Ops that set functions up and take them away. */
 export const FUNCTION_OPS: TraceOps = [
-  ['segment', segment],
-  ['function', addFunction],
-  ['rootPort', rootPort],
-  ['endpoint', endpoint],
-  ['remove', remove],
-  ['reset', reset],
-  ['events', (_line, world) => ({ events: world.takeEvents() })],
-  ['snapshot', snapshot],
-  ['restore', restore],
+  ['segment', segment, ['ecam', 'buses']],
+  ['function', addFunction, FUNCTION_FIELDS],
+  ['rootPort', rootPort, ['bdf', 'secondary', 'subordinate']],
+  ['endpoint', endpoint, ['rid', 'pasidWidth', 'ats', 'pri']],
+  ['remove', remove, ['bdf']],
+  ['reset', reset, ['bdf', 'kind']],
+  ['events', (_line, world) => ({ events: world.events.take() }), []],
+  ['snapshot', snapshot, ['name']],
+  ['restore', restore, ['name']],
 ];
 
 function segment(line: TraceLine, world: TraceWorld): TraceAnswer {
@@ -83,6 +98,7 @@ function functionAt(functions: readonly DumpedFunction[], rid: number, path: str
 function pasidFeature(line: TraceLine): PasidFeature | undefined {
   const pasid = line.nested('pasid');
   if (pasid === undefined) return undefined;
+  pasid.refuseUnknown(['width', 'execute', 'privileged']);
   return {
     // Any width goes through, so that the refusal is the library's.
     width: pasid.number('width', 0, 0xff),
@@ -106,6 +122,7 @@ function bars(line: TraceLine): BarOptions[] | undefined {
   if (!line.has('bars')) return undefined;
   return line.list('bars').map((entry) => {
     const bar = TraceLine.nestedOf('function.bars', entry);
+    bar.refuseUnknown(['index', 'size', 'kind', 'prefetchable']);
     return {
       index: bar.number('index', 0, 5),
       size: Number(bar.wide('size')),

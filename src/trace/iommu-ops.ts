@@ -7,22 +7,36 @@ import { TraceError } from './trace-error.ts';
 import type { TraceLine } from './trace-line.ts';
 import { accessSize, type TraceAnswer, type TraceOps } from './trace-op.ts';
 import { hexOf, valueOf, bytesOf } from './trace-values.ts';
-import type { TraceWorld } from './trace-world.ts';
+import type { Requester, TraceWorld } from './trace-world.ts';
 import { vtdOptions } from './vtd-options.ts';
+
+const REQUEST_FIELDS = ['bdf', 'rid', 'address', 'access', 'size', 'pasid', 'privileged', 'noWrite', 'at'];
+const PAGE_REQUEST_FIELDS = [
+  'bdf',
+  'rid',
+  'pasid',
+  'read',
+  'write',
+  'execute',
+  'privileged',
+  'last',
+  'prgi',
+  'address',
+];
 
 /** Ops about vIOMMUs and the requests they decide. */
 export const IOMMU_OPS: TraceOps = [
-  ['iommu', addUnit],
-  ['table.attach', (line, world) => tableOp(line, world, (unit, who, pasid) => unit.attach(who, pasid))],
-  ['table.detach', (line, world) => tableOp(line, world, (unit, who, pasid) => unit.detach(who, pasid))],
-  ['table.map', tableMap],
-  ['table.unmap', tableUnmap],
-  ['dma', (line, world) => verdictFields(unitOf(line, world).request(memoryRequest(line, world)))],
-  ['explain', explain],
-  ['page.request', pageRequest],
-  ['counters', (line, world) => ({ ...world.unit(line.optionalText('name')).counters() })],
-  ['reg.read', registerRead],
-  ['reg.write', registerWrite],
+  ['iommu', addUnit, ['model', 'name', 'covers', 'options']],
+  ['table.attach', tableAttach, ['bdf', 'rid', 'pasid']],
+  ['table.detach', tableDetach, ['bdf', 'rid', 'pasid']],
+  ['table.map', tableMap, ['bdf', 'rid', 'pasid', 'iova', 'gpa', 'size', 'perms']],
+  ['table.unmap', tableUnmap, ['bdf', 'rid', 'pasid', 'iova', 'size']],
+  ['dma', dma, REQUEST_FIELDS],
+  ['explain', explain, REQUEST_FIELDS],
+  ['page.request', pageRequest, PAGE_REQUEST_FIELDS],
+  ['counters', counters, ['name']],
+  ['reg.read', registerRead, ['offset', 'size', 'name']],
+  ['reg.write', registerWrite, ['offset', 'size', 'value', 'name']],
 ];
 
 function addUnit(line: TraceLine, world: TraceWorld): TraceAnswer {
@@ -48,14 +62,7 @@ function makeUnit(model: string, options: TraceLine | undefined, world: TraceWor
 
 function tableOptions(options: TraceLine | undefined): ConstructorParameters<typeof TableIommu>[0] {
   if (options === undefined) return {};
-  const known = ['pasidWidth', 'addressWidth', 'pasidWhenUnconfigured', 'iotlbEntries'];
-  const unknown = options.names().find((one) => !known.includes(one));
-  if (unknown !== undefined) {
-    throw new TraceError(
-      'bad-field',
-      `the table model has no option "${unknown}": it has ${known.join(', ')}`,
-    );
-  }
+  options.refuseUnknown(['pasidWidth', 'addressWidth', 'pasidWhenUnconfigured', 'iotlbEntries']);
   const iotlbEntries = options.optionalNumber('iotlbEntries', 0, 0x10000);
   return {
     pasidWidth: options.number('pasidWidth', 0, 0xff, 20),
@@ -65,16 +72,14 @@ function tableOptions(options: TraceLine | undefined): ConstructorParameters<typ
   };
 }
 
-/** Who the line is about: a function by `bdf`, or anything by `rid`. */
-function requester(line: TraceLine, world: TraceWorld): Endpoint {
-  if (!line.has('bdf')) return world.endpoint(line.number('rid', 0, 0xffffff));
-  return world.function(line.bdf()).fn;
+/** Who the line is about: the function that was added at `bdf`, or whoever has the `rid` now. */
+function requester(line: TraceLine, world: TraceWorld): Requester {
+  return line.has('bdf') ? world.requester(line.bdf()) : world.requesterWith(line.number('rid', 0, 0xffffff));
 }
 
 /** The unit that translates for the line's requester. */
 function unitOf(line: TraceLine, world: TraceWorld): Viommu {
-  const { rid } = requester(line, world).endpointState;
-  const unit = world.unitFor(rid);
+  const { unit } = requester(line, world);
   if (unit === undefined)
     throw new TraceError('no-iommu', 'there is no vIOMMU for this requester: add one with "iommu"');
   return unit;
@@ -89,7 +94,7 @@ function tableOp(
   world: TraceWorld,
   act: (unit: TableIommu, who: Endpoint, pasid: number | null) => void,
 ): TraceAnswer {
-  const who = requester(line, world);
+  const { endpoint } = requester(line, world);
   const unit = unitOf(line, world);
   if (!(unit instanceof TableIommu)) {
     throw new TraceError(
@@ -97,8 +102,16 @@ function tableOp(
       `"${line.op}" is for the table model, and the vIOMMU here is ${unit.model}`,
     );
   }
-  act(unit, who, pasidOf(line));
+  act(unit, endpoint, pasidOf(line));
   return undefined;
+}
+
+function tableAttach(line: TraceLine, world: TraceWorld): TraceAnswer {
+  return tableOp(line, world, (unit, who, pasid) => unit.attach(who, pasid));
+}
+
+function tableDetach(line: TraceLine, world: TraceWorld): TraceAnswer {
+  return tableOp(line, world, (unit, who, pasid) => unit.detach(who, pasid));
 }
 
 function tableMap(line: TraceLine, world: TraceWorld): TraceAnswer {
@@ -118,7 +131,7 @@ function tableUnmap(line: TraceLine, world: TraceWorld): TraceAnswer {
 
 function memoryRequest(line: TraceLine, world: TraceWorld): MemoryRequest {
   return {
-    endpoint: requester(line, world),
+    endpoint: requester(line, world).endpoint,
     pasid: pasidOf(line),
     address: line.wide('address'),
     access: line.choice('access', ['read', 'write', 'execute', 'atomic']),
@@ -127,6 +140,14 @@ function memoryRequest(line: TraceLine, world: TraceWorld): MemoryRequest {
     noWrite: line.flag('noWrite', false),
     at: line.choice('at', ['untranslated', 'translation', 'translated'], 'untranslated'),
   };
+}
+
+function dma(line: TraceLine, world: TraceWorld): TraceAnswer {
+  return verdictFields(unitOf(line, world).request(memoryRequest(line, world)));
+}
+
+function counters(line: TraceLine, world: TraceWorld): TraceAnswer {
+  return { ...world.unit(line.optionalText('name')).counters() };
 }
 
 /** A verdict as a trace prints it. */
@@ -161,7 +182,7 @@ function explain(line: TraceLine, world: TraceWorld): TraceAnswer {
 
 function pageRequest(line: TraceLine, world: TraceWorld): TraceAnswer {
   const request: PageRequest = {
-    endpoint: requester(line, world),
+    endpoint: requester(line, world).endpoint,
     pasid: pasidOf(line),
     read: line.flag('read', false),
     write: line.flag('write', false),

@@ -1,34 +1,25 @@
+import { MEMORY_LIMIT } from './guest-ram.ts';
 import { TraceError } from './trace-error.ts';
 import type { TraceLine } from './trace-line.ts';
 import type { TraceAnswer, TraceOps } from './trace-op.ts';
 import { hexBytes } from './trace-values.ts';
 import type { TraceWorld } from './trace-world.ts';
 
-/** Most bytes that one op adds, reads or writes: a trace must not eat the machine. */
-const MEMORY_LIMIT = 0x1_0000_0000;
+/** Most bytes that one op reads. */
 const READ_LIMIT = 0x100_0000;
 
 /** Ops about guest memory, where the tables and queues of a vIOMMU are. */
 export const MEMORY_OPS: TraceOps = [
-  ['mem', addMemory],
-  ['mem.write', writeMemory],
-  ['mem.read', readMemory],
-  ['mem.poison', poisonMemory],
+  ['mem', addMemory, ['base', 'size']],
+  ['mem.write', writeMemory, ['address', 'hex']],
+  ['mem.read', readMemory, ['address', 'size']],
+  ['mem.poison', poisonMemory, ['address', 'size', 'kind']],
 ];
 
 function addMemory(line: TraceLine, world: TraceWorld): TraceAnswer {
   const base = line.number('base', 0, Number.MAX_SAFE_INTEGER);
-  const size = line.number('size', 1, MEMORY_LIMIT);
-  world.addMemory(base, allocate(size));
+  world.ram.add(base, line.number('size', 1, MEMORY_LIMIT));
   return undefined;
-}
-
-function allocate(size: number): ArrayBuffer {
-  try {
-    return new ArrayBuffer(size);
-  } catch {
-    throw new TraceError('bad-field', `this machine has no ${size} bytes of memory to give`);
-  }
 }
 
 function writeMemory(line: TraceLine, { memory }: TraceWorld): TraceAnswer {

@@ -28,9 +28,9 @@ export class TraceLine {
   /** The line that `value` is. @throws TraceError `bad-line`. */
   static of(value: unknown): TraceLine {
     if (!isJson(value)) throw new TraceError('bad-line', 'the line is not a JSON object');
-    const { op } = value;
+    const { op, ...fields } = value;
     if (typeof op !== 'string') throw new TraceError('bad-line', 'the line has no "op"');
-    return new TraceLine(op, value);
+    return new TraceLine(op, fields);
   }
 
   /** An object inside a line, read the same way; `what` names it in messages. @throws TraceError `bad-field`. */
@@ -44,9 +44,14 @@ export class TraceLine {
     return this.#fields[name] !== undefined && this.#fields[name] !== null;
   }
 
-  /** Names of the fields, in the line's order. */
-  names(): readonly string[] {
-    return Object.keys(this.#fields);
+  /** Refuses fields that are not in `known`: a typo must not be silent. @throws TraceError `bad-field`. */
+  refuseUnknown(known: readonly string[]): void {
+    const unknown = Object.keys(this.#fields).find((one) => !known.includes(one));
+    if (unknown === undefined) return;
+    throw new TraceError(
+      'bad-field',
+      `"${this.op}" has no field "${unknown.slice(0, SHOWN)}": it takes ${known.join(', ') || 'none'}`,
+    );
   }
 
   /** A number, or `0x...`, from `min` to `max`. */
@@ -77,8 +82,8 @@ export class TraceLine {
     choices: readonly Choice[],
     fallback?: NoInfer<Choice>,
   ): Choice {
+    if (!this.has(name) && fallback !== undefined) return fallback;
     const value = this.#fields[name];
-    if (value === undefined && fallback !== undefined) return fallback;
     const found = choices.find((one) => one === value);
     if (found === undefined) throw this.#bad(name, `one of ${choices.join(', ')}`);
     return found;
@@ -86,14 +91,14 @@ export class TraceLine {
 
   /** True or false. */
   flag(name: string, fallback: boolean): boolean {
+    if (!this.has(name)) return fallback;
     const value = this.#fields[name];
-    if (value === undefined) return fallback;
     if (typeof value !== 'boolean') throw this.#bad(name, 'true or false');
     return value;
   }
 
   optionalFlag(name: string): boolean | undefined {
-    return this.#fields[name] === undefined ? undefined : this.flag(name, false);
+    return this.has(name) ? this.flag(name, false) : undefined;
   }
 
   text(name: string): string {
@@ -103,13 +108,14 @@ export class TraceLine {
   }
 
   optionalText(name: string): string | undefined {
-    return this.#fields[name] === undefined ? undefined : this.text(name);
+    return this.has(name) ? this.text(name) : undefined;
   }
 
   /** Bytes in hexadecimal. */
   hex(name: string): Uint8Array {
     const text = this.text(name).replaceAll(/\s/g, '');
-    if (!/^(?:[0-9a-f]{2})*$/i.test(text)) throw this.#bad(name, 'bytes in hexadecimal');
+    // Not one expression for all of it: those have a stack, and lines have any length.
+    if (text.length % 2 !== 0 || /[^0-9a-f]/i.test(text)) throw this.#bad(name, 'bytes in hexadecimal');
     return Uint8Array.from({ length: text.length / 2 }, (_, i) =>
       Number.parseInt(text.slice(2 * i, 2 * i + 2), 16),
     );
@@ -158,10 +164,21 @@ export class TraceLine {
   }
 
   #bad(name: string, wanted: string): TraceError {
-    const value = this.#fields[name];
-    const shown = value === undefined ? 'missing' : JSON.stringify(value).slice(0, 60);
-    return new TraceError('bad-field', `"${name}" of "${this.op}" is ${shown}: it takes ${wanted}`);
+    return new TraceError(
+      'bad-field',
+      `"${name}" of "${this.op}" is ${shown(this.#fields[name])}: it takes ${wanted}`,
+    );
   }
+}
+
+/** Most characters of a value or a name that a message quotes. */
+const SHOWN = 60;
+
+/** A value of a line for a message. Lists and objects may be of any depth. */
+function shown(value: unknown): string {
+  if (typeof value === 'string') return JSON.stringify(value.slice(0, SHOWN));
+  if (typeof value === 'object' && value !== null) return Array.isArray(value) ? 'a list' : 'an object';
+  return value === undefined ? 'missing' : JSON.stringify(value);
 }
 
 function isJson(value: unknown): value is Json {
@@ -170,8 +187,14 @@ function isJson(value: unknown): value is Json {
 
 function toWide(value: unknown): bigint | undefined {
   if (typeof value === 'number') return Number.isSafeInteger(value) ? BigInt(value) : undefined;
-  return typeof value === 'string' && /^0x[0-9a-f]+$/i.test(value) ? BigInt(value) : undefined;
+  // Neither BigInt nor an expression takes any length.
+  if (typeof value !== 'string' || value.length > HEX_LIMIT || !/^0x[0-9a-f]+$/i.test(value))
+    return undefined;
+  return BigInt(value);
 }
+
+/** Longest text of a number. */
+const HEX_LIMIT = 66;
 
 function toRid(text: string): number {
   try {
@@ -179,7 +202,7 @@ function toRid(text: string): number {
   } catch {
     throw new TraceError(
       'bad-field',
-      `"${text}" is no BDF: write it as bb:dd.f in hexadecimal, such as ${formatBdf(0x100)}`,
+      `"${text.slice(0, SHOWN)}" is no BDF: write it as bb:dd.f in hexadecimal, such as ${formatBdf(0x100)}`,
     );
   }
 }

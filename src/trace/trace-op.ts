@@ -11,11 +11,15 @@ export interface TraceSurroundings {
   readonly readDump?: ((path: string) => string | Uint8Array) | undefined;
 }
 
-/** One op of the format. */
-export type TraceOp = (line: TraceLine, world: TraceWorld, surroundings: TraceSurroundings) => TraceAnswer;
+/** Carries out one op. */
+export type TraceAction = (
+  line: TraceLine,
+  world: TraceWorld,
+  surroundings: TraceSurroundings,
+) => TraceAnswer;
 
-/** Ops by name, as a table. */
-export type TraceOps = readonly (readonly [name: string, op: TraceOp])[];
+/** Ops by name, each with the fields that it takes, as a table. */
+export type TraceOps = readonly (readonly [name: string, action: TraceAction, fields: readonly string[]])[];
 
 /** The `size` of a register access: 1, 2, 4 or 8 bytes. */
 export function accessSize(line: TraceLine): number {

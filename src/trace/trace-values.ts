@@ -3,9 +3,16 @@ export function hexOf(value: number | bigint): string {
   return `0x${value.toString(16)}`;
 }
 
-/** Bytes in hexadecimal. */
+const HEX_OF_BYTE: readonly string[] = Array.from({ length: 0x100 }, (_, byte) =>
+  byte.toString(16).padStart(2, '0'),
+);
+
+/** Bytes in hexadecimal. A page at a time: one string for each byte would take far more memory than the bytes. */
 export function hexBytes(bytes: Uint8Array): string {
-  return [...bytes].map((byte) => byte.toString(16).padStart(2, '0')).join('');
+  const pages: string[] = [];
+  for (let at = 0; at < bytes.length; at += 0x1000)
+    pages.push(Array.from(bytes.subarray(at, at + 0x1000), (byte) => HEX_OF_BYTE[byte]).join(''));
+  return pages.join('');
 }
 
 /** The value of 1, 2 or 4 bytes as a number, of 8 as a hex string: how traces print what was read. */

@@ -20,14 +20,7 @@ const OTHERS: readonly string[] = [
 /** The `options` of an `iommu` line for the VT-d model; what is left out has its default. */
 export function vtdOptions(options: TraceLine | undefined, memory: GuestMemory): VtdOptions {
   if (options === undefined) return { memory };
-  const known = [...OTHERS, ...VTD_FEATURES];
-  const unknown = options.names().find((name) => !known.includes(name));
-  if (unknown !== undefined) {
-    throw new TraceError(
-      'bad-field',
-      `the VT-d model has no option "${unknown}": it has ${known.join(', ')}`,
-    );
-  }
+  options.refuseUnknown([...OTHERS, ...VTD_FEATURES]);
   const features: { -readonly [Name in keyof VtdFeatures]?: boolean } = {};
   for (const name of VTD_FEATURES) if (options.has(name)) features[name] = options.flag(name, true);
   const pasidWidth = options.optionalNumber('pasidWidth', 0, 0xff);

@@ -15,6 +15,17 @@ describe('a line that cannot be carried out', () => {
     ['has no op', 'bad-line', '{"bdf":"01:00.0"}'],
     ['has an op that there is not', 'unknown-op', { op: 'constructor' }],
     ['is of another version', 'unsupported', { op: 'trace', version: 2 }],
+    ['has a field that its op has not', 'bad-field', { ...add, pasidOfset: 0x200 }],
+    ['has a field of another op', 'bad-field', { op: 'events', bdf }],
+    ['has a field that a PASID has not', 'bad-field', { ...add, pasid: { width: 1, exec: true } }],
+    [
+      'has a field that a BAR has not',
+      'bad-field',
+      { ...add, bars: [{ index: 0, size: 4096, kindd: 'io' }] },
+    ],
+    ['has an op among its options', 'bad-field', { ...unit, options: { op: 'iommu.options' } }],
+    ['has an unknown option of VT-d', 'bad-field', { op: 'iommu', model: 'vtd', options: { speed: 1 } }],
+    ['has null for what must be there', 'bad-field', { op: 'remove', bdf: null }],
     ['names another model', 'unsupported', { op: 'iommu', model: 'amdvi' }],
     ['names no model', 'bad-field', { op: 'iommu', model: 'x' }],
     ['has an unknown option', 'bad-field', { ...unit, options: { speed: 1 } }],
@@ -63,6 +74,46 @@ describe('a line that cannot be carried out', () => {
   ])('%s: %s', (_, code, ...lines) => {
     expect(errorOf(...lines)).toBe(code);
   });
+
+  it('says which fields there are', () => {
+    expect(results({ op: 'events', all: true }, { ...add, pasid: { exec: true } })).toMatchObject([
+      { error: { message: '"events" has no field "all": it takes none' } },
+      {
+        error: { message: '"function.pasid" has no field "exec": it takes width, execute, privileged' },
+      },
+    ]);
+  });
+
+  it('has null for what may be absent, as if it were', () => {
+    const fields = {
+      pasidOffset: null,
+      control: null,
+      ats: null,
+      pri: null,
+      present: null,
+      passthrough: null,
+    };
+    const line = { ...add, ...fields, pasid: { width: 4, execute: null, privileged: null } };
+    expect(
+      results({ ...line, bars: [{ index: 0, size: 16, kind: null, prefetchable: null }], rom: null }),
+    ).toEqual(results({ ...add, pasid: { width: 4 }, bars: [{ index: 0, size: 16 }] }));
+    const none = { name: null, covers: null, options: null };
+    expect(
+      results(
+        { ...unit, ...none },
+        { ...dma, bdf: null, rid: 0, pasid: null, size: null, privileged: null, at: null },
+      ),
+    ).toEqual(results(unit, { op: 'dma', rid: 0, address: 0, access: 'read' }));
+  });
+
+  it.each([{ version: 2 }, { version: 'x' }, {}, { version: 1, minor: 1 }])(
+    'ends the run where it names another version, or none: %o',
+    (version) => {
+      expect(
+        results({ op: 'trace', version: 1 }, { op: 'trace', ...version }, { op: 'events' }, 'nonsense'),
+      ).toMatchObject([{ i: 2, error: {} }]);
+    },
+  );
 
   it('does not end the run', () => {
     expect(results('nonsense', { op: 'events' })).toMatchObject([

@@ -57,6 +57,50 @@ describe('snapshot and restore', () => {
     ).toMatchObject({ error: { code: 'VPCI_STATE' } });
   });
 
+  it('refuse a state of a function elsewhere, and say which is missing', () => {
+    const other = { ...add, bdf: '00:02.0' };
+    const taken = { op: 'snapshot', name: 'a' };
+    const lines = [add, enable, taken, { op: 'remove', bdf }, other, { op: 'restore', name: 'a' }];
+    const [, , answer, register] = answers(...lines, { ...control, bdf: '00:02.0' });
+    expect(answer).toMatchObject({ error: { code: 'VPCI_STATE', message: expect.stringContaining(bdf) } });
+    expect(register).toEqual({ value: 0 });
+  });
+
+  it('go to the functions that were there, whatever came in between', () => {
+    const other = { ...add, bdf: '00:02.0' };
+    const lines = [add, other, enable, { op: 'snapshot', name: 'a' }, { op: 'remove', bdf }, add];
+    expect(
+      answers(...lines, { op: 'restore', name: 'a' }, control, { ...control, bdf: '00:02.0' }).slice(3),
+    ).toEqual([{ value: 1 }, { value: 0 }]);
+  });
+
+  it('change nothing where a vIOMMU of another model took the name', () => {
+    const named = { ...unit, name: 'u' };
+    const lines = [
+      { op: 'mem', base: 0, size: 4096 },
+      named,
+      add,
+      enable,
+      { op: 'snapshot', name: 'a' },
+      { op: 'mem.write', address: 0, hex: 'ff' },
+      { op: 'iommu', model: 'vtd', name: 'u' },
+      { op: 'cfg.write', bdf, offset: PASID + 6, size: 2, value: 0 },
+      { op: 'events' },
+      { op: 'restore', name: 'a' },
+      { op: 'events' },
+      control,
+      { op: 'mem.read', address: 0, size: 1 },
+      { op: 'restore', name: 'b' },
+    ];
+    expect(answers(...lines).slice(2)).toMatchObject([
+      { error: { code: 'VPCI_STATE' } },
+      {},
+      { value: 0 },
+      { hex: 'ff' },
+      { error: { code: 'no-snapshot' } },
+    ]);
+  });
+
   it('refuse a state of a function that shows something else', () => {
     expect(
       answers(
@@ -71,6 +115,29 @@ describe('snapshot and restore', () => {
 });
 
 describe('guest memory', () => {
+  it('is as it was where more does not fit, in place of it or beside it', () => {
+    const read = { op: 'mem.read', address: 0x1000, size: 2 };
+    const lines = [
+      { op: 'mem', base: 0x1000, size: 0x1000 },
+      { op: 'mem', base: 0x2000, size: 0x1000 },
+      { op: 'mem.write', address: 0x1000, hex: 'abcd' },
+      { op: 'mem', base: 0x1000, size: 0x1008 },
+      read,
+      { op: 'mem', base: 0x1000, size: 0x1001 },
+      read,
+      { op: 'mem', base: 0xff8, size: 16 },
+      read,
+    ];
+    expect(answers(...lines)).toMatchObject([
+      { error: { code: 'VPCI_MEMORY' } },
+      { hex: 'abcd' },
+      { error: { code: 'VPCI_MEMORY' } },
+      { hex: 'abcd' },
+      { error: { code: 'VPCI_MEMORY' } },
+      { hex: 'abcd' },
+    ]);
+  });
+
   it('is what was written, and zeroes after it was added anew', () => {
     const read = { op: 'mem.read', address: 0x1ffe, size: 4 };
     expect(
