@@ -256,12 +256,10 @@ export class PciSegment extends TypedEmitter<SegmentEvents> {
         for (let i = 0; i < size; i++) this.pioWrite(port + i, 1, value >>> (8 * i));
         return;
       }
-      if (this.#configAddress >= 0) return;
-      this.#spaces[(this.#configAddress >>> 8) & 0xffff]?.write(
-        (this.#configAddress & 0xfc) + lane,
-        size,
-        value,
-      );
+      const address = this.#configAddress;
+      const space = address < 0 ? this.#spaces[(address >>> 8) & 0xffff] : undefined;
+      if (space === undefined) checkSize(size);
+      else space.write((address & 0xfc) + lane, size, value);
     } else if (port === CONFIG_ADDRESS_PORT && size === 4) {
       this.#configAddress = value & CONFIG_ADDRESS_MASK;
     } else {

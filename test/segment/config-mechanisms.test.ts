@@ -94,6 +94,52 @@ describe('ECAM', () => {
     refusal('VPCI_ECAM', () => new PciSegment(options));
   });
 
+  it('has no address for a bus beyond it', () => {
+    const segment = new PciSegment({ buses: 1 });
+    expect(segment.ecamAddress('00:1f.7')).toBe(0xb000_0000 + 0xff000);
+    expect(refusal('VPCI_ECAM', () => segment.ecamAddress('01:00.0'))).toContain('bus 1 ');
+  });
+
+  it.each([0, 3, 5, 8, -1, 1.5, Number.NaN])('refuses accesses of %d bytes, whoever is there', (size) => {
+    const segment = new PciSegment({ buses: 1 });
+    const fn = segment.add(
+      '00:02.0',
+      createFunction({
+        vendorId: 1,
+        deviceId: 1,
+        classCode: 0,
+        bars: [
+          { index: 0, size: 0x1000 },
+          { index: 1, size: 0x10, kind: 'io' },
+        ],
+      }),
+    );
+    fn.write(0x10, 4, 0xe000_0000);
+    fn.write(0x14, 4, 0xc000);
+    fn.write(0x04, 2, 3);
+    segment.pioWrite(0xcf8, 4, 0x8000_0000);
+    const absent = segment.ecamAddress('00:03.0');
+    const beyond = segment.ecamBase + segment.ecamSize;
+    for (const address of [
+      absent,
+      absent + 0xffe,
+      beyond,
+      beyond - 2,
+      0xe000_0000,
+      0xe000_0ffe,
+      0xd000_0000,
+    ]) {
+      refusal('VPCI_ACCESS_SIZE', () => segment.mmioRead(address, size));
+      refusal('VPCI_ACCESS_SIZE', () => segment.mmioWrite(address, size, 0));
+      refusal('VPCI_ACCESS_SIZE', () => segment.ecamRead(address, size));
+      refusal('VPCI_ACCESS_SIZE', () => segment.ecamWrite(address, size, 0));
+    }
+    for (const port of [0xcfc, 0xcfe, 0xc000, 0xc00e, 0x80]) {
+      refusal('VPCI_ACCESS_SIZE', () => segment.pioRead(port, size));
+      refusal('VPCI_ACCESS_SIZE', () => segment.pioWrite(port, size, 0));
+    }
+  });
+
   it('takes 8 bytes through readInto and writeFrom', () => {
     const { segment, hosts } = make();
     const fn = segment.function('00:00.1');

@@ -6,6 +6,7 @@ import {
   type PciFunction,
   PciSegment,
 } from '../../src/index.ts';
+import { refusal } from '../support/expect-code.ts';
 import { recordEvents } from '../support/recorded-events.ts';
 import { endpoint, number } from '../support/topologies.ts';
 
@@ -193,6 +194,13 @@ describe('the interrupt of a port', () => {
     port.port?.pressAttentionButton();
     segment.plug(port, endpoint(1));
     expect([log, port.read(SLOT_STATUS, 2)]).toEqual([[], 0]);
+  });
+});
+
+describe('a hot-plug port', () => {
+  it('needs a slot', () => {
+    for (const make of [createRootPort, createDownstreamPort])
+      refusal('VPCI_BAD_ARGUMENT', () => make({ hotPlug: true }));
   });
 });
 

@@ -3,6 +3,7 @@ import {
   DEVICE_TYPE_ROOT_PORT,
   DEVICE_TYPE_UPSTREAM_PORT,
 } from '../../pci/express.ts';
+import { VpciError } from '../../pci/vpci-error.ts';
 import {
   acsCapability,
   aerCapability,
@@ -62,6 +63,8 @@ function createPort(deviceType: number, options: PortOptions): PciFunction {
   const { vendorId = GENERIC_VENDOR_ID, deviceId = GENERIC_DEVICE_ID, slot = 0, hotPlug = false } = options;
   const { endEndPrefix = true, acs = true } = options;
   checkId(slot, 13, 'slot');
+  if (hotPlug && slot === 0)
+    throw new VpciError('VPCI_BAD_ARGUMENT', 'hotPlug needs a slot: give its number, from 1 on');
   const capabilities: CapabilityBlock[] = [
     expressCapability({ deviceType, slot, hotPlug, endEndPrefix }),
     msiCapability(1, false),
