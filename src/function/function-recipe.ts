@@ -1,3 +1,4 @@
+import { EXT_CAP_ATS, EXT_CAP_PAGE_REQUEST, EXT_CAP_PASID } from '../pci/capability-ids.ts';
 import type { ConfigSpace } from '../pci/config-space.ts';
 import type { Finding } from '../pci/finding.ts';
 import { VpciError } from '../pci/vpci-error.ts';
@@ -6,8 +7,8 @@ import type { FunctionImage } from './function-image.ts';
 import type { CommonOptions } from './function-options.ts';
 import type { Bar } from './bars.ts';
 import type { WritableBytes } from './blocks/index.ts';
-import { buildGuestView, type GuestView } from './guest-layout.ts';
-import type { ByteRange } from './guest-plan.ts';
+import { buildGuestView, type GuestView, type ViewRequest } from './guest-layout.ts';
+import { type ByteRange, type GuestPlan, planGuestView } from './guest-plan.ts';
 import type { HeaderOptions } from './header.ts';
 import { reasonAgainstPasid } from './pasid-eligibility.ts';
 
@@ -26,6 +27,8 @@ export interface FunctionRecipe extends Omit<CommonOptions, 'bars' | 'rom'> {
 
 interface PasidAnswer {
   readonly shown: ShownPasid | undefined;
+  /** Why the function can show none, though it was asked for. */
+  readonly refused: VpciError | undefined;
   readonly findings: readonly Finding[];
 }
 
@@ -73,51 +76,82 @@ function keyOf(recipe: FunctionRecipe, viommuWidth: number | undefined): string 
 }
 
 function makeView(recipe: FunctionRecipe, viommuWidth: number | undefined): GuestView {
-  if (recipe.onPasidRefused !== 'omit') return viewWith(recipe, pasidAnswer(recipe, viommuWidth));
-  const findings: Finding[] = [];
-  const attempts = [
-    () => viewWith(recipe, pasidAnswer(recipe, viommuWidth)),
-    () => viewWith(recipe, { shown: undefined, findings }),
-  ];
-  for (const attempt of attempts) {
-    try {
-      return attempt();
-    } catch (error) {
-      if (!(error instanceof VpciError)) throw error;
-      findings.push(omitted(error.message));
-    }
-  }
-  return viewWith({ ...recipe, ats: undefined, pri: undefined }, { shown: undefined, findings });
+  const { shown, refused, findings } = pasidAnswer(recipe, viommuWidth);
+  const mayOmit = recipe.onPasidRefused === 'omit';
+  if (refused !== undefined && !mayOmit) throw refused;
+  const { pasidOffset, ats, pri, present = 'as-is' } = recipe;
+  const asked = { ...recipe, pasid: shown, pasidOffset, ats, pri, present };
+  const { request, plan, left } = fitting(asked, mayOmit);
+  const view = buildGuestView(request, plan);
+  const omissions = [...(refused === undefined ? [] : [refused]), ...left].map(({ message }) =>
+    omitted(message),
+  );
+  // What is to be said about PASID is so only where it is shown.
+  const about = request.pasid === undefined && shown !== undefined ? [] : findings;
+  return { ...view, findings: Object.freeze([...omissions, ...about, ...view.findings]) };
 }
 
-function viewWith(recipe: FunctionRecipe, { shown, findings }: PasidAnswer): GuestView {
-  const view = buildGuestView({
-    image: recipe.image,
-    header: recipe.header,
-    bars: recipe.bars,
-    keepsBars: recipe.keepsBars,
-    writable: recipe.writable,
-    passthroughRanges: recipe.passthroughRanges,
-    pasid: shown,
-    pasidOffset: recipe.pasidOffset,
-    ats: recipe.ats,
-    pri: recipe.pri,
-    present: recipe.present ?? 'as-is',
-  });
-  return findings.length === 0 ? view : { ...view, findings: [...findings, ...view.findings] };
+interface Fitting {
+  readonly request: ViewRequest;
+  readonly plan: GuestPlan;
+  /** Why something was left out, once for each capability. */
+  readonly left: readonly VpciError[];
 }
+
+/**
+ * What fits of what is asked for, and where. When not everything does, ATS is kept before Page Request, and that before
+ * PASID; what is left out is not shown at all, the device's own neither.
+ *
+ * @throws VpciError the first refusal, unless something may be left out.
+ */
+function fitting(asked: ViewRequest, mayOmit: boolean): Fitting {
+  const refusals = new Map<number, VpciError>();
+  const all =
+    (asked.ats === true ? ATS : 0) | (asked.pri === true ? PRI : 0) | (asked.pasid === undefined ? 0 : PASID);
+  // Every choice, what is kept first in the highest bit. The last one asks for nothing, which always fits.
+  for (let kept = all; ; kept--) {
+    if ((kept & ~all) !== 0) continue;
+    const left = all & ~kept;
+    const request = {
+      ...asked,
+      ats: (left & ATS) === 0 ? asked.ats : false,
+      pri: (left & PRI) === 0 ? asked.pri : false,
+      pasid: (left & PASID) === 0 ? asked.pasid : undefined,
+    };
+    const plan = planGuestView(request);
+    if ('refused' in plan) {
+      if (!mayOmit) throw plan.refused;
+      if (!refusals.has(plan.capability)) refusals.set(plan.capability, plan.refused);
+      continue;
+    }
+    const [first] = refusals.values();
+    const reasons = ORDER.filter(([bit]) => (left & bit) !== 0).map(
+      ([, capability]) => refusals.get(capability) ?? first,
+    );
+    return { request, plan, left: reasons.filter((reason) => reason !== undefined) };
+  }
+}
+
+const ATS = 4;
+const PRI = 2;
+const PASID = 1;
+const ORDER = [
+  [ATS, EXT_CAP_ATS],
+  [PRI, EXT_CAP_PAGE_REQUEST],
+  [PASID, EXT_CAP_PASID],
+] as const;
 
 function pasidAnswer(recipe: FunctionRecipe, viommuWidth: number | undefined): PasidAnswer {
+  const nothing = { shown: undefined, refused: undefined, findings: [] };
   const { pasid, image, maxPasidWidth } = recipe;
-  if (pasid === undefined || pasid.width === 0) return { shown: undefined, findings: [] };
+  if (pasid === undefined || pasid.width === 0) return nothing;
   const reason = reasonAgainstPasid(image);
   if (reason !== undefined) {
-    throw new VpciError('VPCI_PASID_REFUSED', `the function cannot show a PASID capability: ${reason}`);
+    const message = `the function cannot show a PASID capability: ${reason}`;
+    return { ...nothing, refused: new VpciError('VPCI_PASID_REFUSED', message) };
   }
   const width = Math.min(pasid.width, viommuWidth ?? pasid.width, maxPasidWidth ?? pasid.width);
-  if (width === 0) {
-    return { shown: undefined, findings: [omitted('the vIOMMU has no PASID, so none is shown')] };
-  }
+  if (width === 0) return { ...nothing, findings: [omitted('the vIOMMU has no PASID, so none is shown')] };
   const { execute = false, privileged = false } = pasid;
   const [physical] = image.physicalPasids;
   const findings: Finding[] = [];
@@ -140,7 +174,8 @@ function pasidAnswer(recipe: FunctionRecipe, viommuWidth: number | undefined): P
       note('pasid-exceeds-physical', `more is shown than the physical capability has: ${more.join(', ')}`);
     }
   }
-  return { shown: { width, execute, privileged, control: recipe.control ?? 'latch' }, findings };
+  const shown = { width, execute, privileged, control: recipe.control ?? 'latch' };
+  return { shown, refused: undefined, findings };
 }
 
 function omitted(message: string): Finding {

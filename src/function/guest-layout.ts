@@ -23,13 +23,7 @@ import {
 } from './capabilities/index.ts';
 import type { FunctionHooks } from './function-hooks.ts';
 import type { FunctionImage } from './function-image.ts';
-import {
-  type ByteRange,
-  type GuestPlan,
-  type PlannedCapability,
-  type PlanRequest,
-  planGuestView,
-} from './guest-plan.ts';
+import { type ByteRange, type GuestPlan, type PlannedCapability, type PlanRequest } from './guest-plan.ts';
 import { ENDPOINT_TYPES } from './pasid-eligibility.ts';
 import { defineHeader, headerRanges, type HeaderOptions } from './header.ts';
 
@@ -59,14 +53,9 @@ export interface GuestView {
 
 const layouts = new LayoutCache<FunctionHooks>();
 
-/**
- * Works out what the guest sees of a function.
- *
- * @throws VpciError when a synthesized capability has no place; see {@link planGuestView}.
- */
-export function buildGuestView(request: ViewRequest): GuestView {
+/** Works out what the guest sees of a function, as it was planned. */
+export function buildGuestView(request: ViewRequest, plan: GuestPlan): GuestView {
   const { image } = request;
-  const plan = planGuestView(request);
   const findings = [...plan.findings];
   const builder = new LayoutBuilder<FunctionHooks>(image.space.size);
   const context: RulesContext = { builder, image: image.space, physical: image.isPhysical, findings };

@@ -8,7 +8,7 @@ import { PASID_LENGTH, PASID_VERSION } from '../pci/pasid.ts';
 import { VpciError } from '../pci/vpci-error.ts';
 import type { ShownPasid } from './capabilities/index.ts';
 import type { FunctionImage } from './function-image.ts';
-import { checkPlace, findPlace, type Occupied } from './placement.ts';
+import { findPlace, type Occupied, refusePlace } from './placement.ts';
 
 /** Extended capabilities that a guest never sees on a passed-through function. */
 const HIDDEN: ReadonlyMap<number, string> = new Map([
@@ -54,6 +54,13 @@ export interface GuestPlan {
   readonly findings: readonly Finding[];
 }
 
+/** A synthesized capability has no place. */
+export interface PlanRefusal {
+  /** Its ID. */
+  readonly capability: number;
+  readonly refused: VpciError;
+}
+
 interface Wanted {
   readonly id: number;
   readonly length: number;
@@ -63,12 +70,10 @@ interface Wanted {
 }
 
 /**
- * Decides which capabilities the guest sees and where.
- *
- * @throws VpciError when a synthesized capability has no place (`VPCI_NO_SPACE`, `VPCI_PASID_OFFSET`,
- * `VPCI_CAPABILITY_COLLISION`, `VPCI_NO_EXTENDED_SPACE`).
+ * Decides which capabilities the guest sees and where, unless a synthesized one has no place (`VPCI_NO_SPACE`,
+ * `VPCI_PASID_OFFSET`, `VPCI_CAPABILITY_COLLISION`, `VPCI_NO_EXTENDED_SPACE`).
  */
-export function planGuestView(asked: PlanRequest): GuestPlan {
+export function planGuestView(asked: PlanRequest): GuestPlan | PlanRefusal {
   const { image } = asked;
   const request =
     image.headerLayout === 0 ? asked : { ...asked, ats: notShown(asked.ats), pri: notShown(asked.pri) };
@@ -105,7 +110,9 @@ export function planGuestView(asked: PlanRequest): GuestPlan {
   noteHiddenPasid(image, findings);
   const done = new Set(replaced.values());
   const missing = wanted.filter((one) => !done.has(one));
-  for (const placed of place(request, missing)) {
+  const places = place(request, missing);
+  if ('refused' in places) return places;
+  for (const placed of places) {
     const next = extended.findIndex(({ offset }) => offset > placed.offset);
     extended.splice(next === -1 ? extended.length : next, 0, placed);
   }
@@ -172,15 +179,8 @@ function noteHiddenPasid({ physicalPasids }: FunctionImage, findings: Finding[])
 }
 
 /** Finds a place for each of `wanted`; explicit places are kept free for their owners. */
-function place(request: PlanRequest, wanted: readonly Wanted[]): PlannedCapability[] {
+function place(request: PlanRequest, wanted: readonly Wanted[]): PlannedCapability[] | PlanRefusal {
   const { image } = request;
-  if (wanted.length === 0) return [];
-  if (image.space.size < EXTENDED_CONFIG_SPACE_SIZE) {
-    throw new VpciError(
-      'VPCI_NO_EXTENDED_SPACE',
-      `the function has ${image.space.size} bytes of configuration space: ${wanted.map((one) => one.name).join(', ')} needs the extended space of a PCI Express function (4096 bytes)`,
-    );
-  }
   const occupied = occupiedBytes(request);
   const lastBodyEnd = Math.max(
     EXTENDED_CHAIN_HEAD,
@@ -190,6 +190,9 @@ function place(request: PlanRequest, wanted: readonly Wanted[]): PlannedCapabili
   const explicit = wanted.find((one) => one.offset !== undefined);
   const placed: PlannedCapability[] = [];
   for (const one of wanted) {
+    const capability = one.id;
+    if (image.space.size < EXTENDED_CONFIG_SPACE_SIZE)
+      return { capability, refused: withoutSpace(image, one) };
     const taken =
       one === explicit || explicit?.offset === undefined
         ? occupied
@@ -198,6 +201,7 @@ function place(request: PlanRequest, wanted: readonly Wanted[]): PlannedCapabili
       headIsFree && !(explicit?.offset === EXTENDED_CHAIN_HEAD && one !== explicit)
         ? headPlace(one, taken)
         : placeOf(one, taken, lastBodyEnd);
+    if (typeof offset !== 'number') return { capability, refused: offset };
     headIsFree = headIsFree && offset !== EXTENDED_CHAIN_HEAD;
     occupied.push(bytesOf(one, offset));
     placed.push({ ...one, offset, unknown: false, synthesized: true });
@@ -205,18 +209,25 @@ function place(request: PlanRequest, wanted: readonly Wanted[]): PlannedCapabili
   return placed;
 }
 
-function placeOf(one: Wanted, occupied: readonly Occupied[], lastBodyEnd: number): number {
+function withoutSpace({ space }: FunctionImage, { name }: Wanted): VpciError {
+  return new VpciError(
+    'VPCI_NO_EXTENDED_SPACE',
+    `the function has ${space.size} bytes of configuration space: ${name} needs the extended space of a PCI Express function (4096 bytes)`,
+  );
+}
+
+function placeOf(one: Wanted, occupied: readonly Occupied[], lastBodyEnd: number): number | VpciError {
   if (one.offset === undefined) return findPlace(one.length, occupied, lastBodyEnd, one.name);
-  checkPlace(one.offset, one.length, occupied, one.name);
-  return one.offset;
+  return refusePlace(one.offset, one.length, occupied, one.name) ?? one.offset;
 }
 
 /** An empty chain begins at 100h or not at all (PCIe 7.6.1). */
-function headPlace(one: Wanted, occupied: readonly Occupied[]): number {
+function headPlace(one: Wanted, occupied: readonly Occupied[]): number | VpciError {
   const offset = one.offset ?? EXTENDED_CHAIN_HEAD;
-  checkPlace(offset, one.length, occupied, one.name);
+  const refused = refusePlace(offset, one.length, occupied, one.name);
+  if (refused !== undefined) return refused;
   if (offset === EXTENDED_CHAIN_HEAD) return offset;
-  throw new VpciError(
+  return new VpciError(
     'VPCI_PASID_OFFSET',
     `${one.name} at 0x${hex(offset, 3)} is refused: the function has no extended capability, and a chain begins at 0x100 only`,
   );

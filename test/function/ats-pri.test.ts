@@ -26,6 +26,12 @@ function chain(fn: PciFunction): string[] {
   return links;
 }
 
+const vsec = (offset: number, length: number): BuiltCapability => ({
+  offset,
+  id: 0x0b,
+  body: [0, 0, (length & 0xf) << 4, length >> 4],
+});
+
 const dvsec = (offset: number, length: number): BuiltCapability => ({
   offset,
   id: 0x23,
@@ -73,6 +79,34 @@ describe('ATS and PRI', () => {
     const head = [{ offset: 0x100, id: 0x13 }, dvsec(0x110, 0x20), dvsec(0xff0, 0x10)];
     const options = { ...all, pasid: undefined, passthroughRanges: [[0x130, 0xff0]] as const };
     refusal('VPCI_NO_SPACE', () => make(head, options));
+  });
+
+  it('ats: false stays, when Page Request does not fit', () => {
+    const extended = [{ offset: 0x100, id: 0x0f, body: [0, 0, 0, 0x80] }, vsec(0x108, 0xef8)];
+    const fn = make(extended, { pasid: undefined, ats: false, pri: true, onPasidRefused: 'omit' });
+    expect(chain(fn)).toEqual(['100:0', '108:b']);
+    expect(fn.read(0x106, 2), 'the host’s ATS Enable').toBe(0);
+  });
+
+  it('are decided one by one: what does not fit takes nothing else away', () => {
+    const omit = { ats: true, pri: true, onPasidRefused: 'omit' } as const;
+    const messages = (fn: PciFunction): string[] =>
+      fn.findings.filter(({ code }) => code === 'pasid-omitted').map(({ message }) => message);
+    const eight = make([vsec(0x100, 0xef8)], { pri: true, onPasidRefused: 'omit' });
+    expect([eight.pasid?.offset, chain(eight)]).toEqual([0xff8, ['100:b', 'ff8:1b']]);
+    expect(messages(eight)).toEqual([expect.stringContaining('16 free bytes for Page Request')]);
+    const first = make([vsec(0x100, 0xef8)], omit);
+    expect([first.pasid, chain(first)], 'ATS comes first').toEqual([undefined, ['100:b', 'ff8:f']]);
+    expect(messages(first)).toHaveLength(2);
+    const sixteen = make([vsec(0x100, 0xef0)], omit);
+    expect(chain(sixteen), 'ATS and PASID fit, and Page Request not').toEqual(['100:b', 'ff0:1b', 'ff8:f']);
+    const full = make([vsec(0x100, 0xf00)], omit);
+    expect([full.pasid, chain(full), messages(full).length]).toEqual([undefined, ['100:b'], 3]);
+  });
+
+  it('and the first that does not fit refuses the function, unless it is told to leave it out', () => {
+    const message = refusal('VPCI_NO_SPACE', () => make([vsec(0x100, 0xef8)], { pri: true }));
+    expect(message).toContain('Page Request');
   });
 
   it.each([

@@ -65,15 +65,19 @@ export function planReference(
   }
   const width = Math.min(options.pasid?.width ?? 0, options.maxPasidWidth ?? 20);
   if (options.onPasidRefused !== 'omit') return arrange(bytes, options, width);
-  // First PASID is left out, then ATS and PRI.
-  for (const bits of [width, 0]) {
-    try {
-      return arrange(bytes, options, bits);
-    } catch (error) {
-      if (!(error instanceof Refused)) throw error;
+  // Not everything may fit: PASID is left out before PRI, and that before ATS.
+  for (const ats of options.ats === true ? [true, false] : [options.ats]) {
+    for (const pri of options.pri === true ? [true, false] : [options.pri]) {
+      for (const bits of [width, 0]) {
+        try {
+          return arrange(bytes, { ...options, ats, pri }, bits);
+        } catch (error) {
+          if (!(error instanceof Refused)) throw error;
+        }
+      }
     }
   }
-  return arrange(bytes, { ...options, ats: undefined, pri: undefined }, 0);
+  throw new Error('nothing at all always fits');
 }
 
 function arrange(
