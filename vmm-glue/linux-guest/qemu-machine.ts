@@ -64,7 +64,9 @@ function qemuArguments(machine: LinuxMachine, dmar: string, initrd: string): str
 }
 
 function vfioUser(id: string, bus: string, addr: string, path: string): string {
-  return JSON.stringify({ driver: 'vfio-user-pci', id, bus, addr, socket: { type: 'unix', path } });
+  const socket = { type: 'unix', path };
+  // Where a machine is busy, this process may take longer than the 5 seconds after which QEMU gives a device up.
+  return JSON.stringify({ driver: 'vfio-user-pci', id, bus, addr, socket, 'x-msg-timeout': 120_000 });
 }
 
 function commandLine({ intelIommu = 'on,sm_on', mode = 'base', append = '' }: LinuxMachine): string {

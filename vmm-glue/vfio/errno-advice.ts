@@ -9,6 +9,8 @@ const UNSAFE_INTERRUPTS =
   'the platform does not isolate MSI, so a device could raise any interrupt; switch interrupt remapping on in the firmware, or, knowing the risk, set allow_unsafe_interrupts of vfio_iommu_type1 or iommufd';
 const MEMLOCK =
   'the limit of locked memory is reached; raise it (ulimit -l, or LimitMEMLOCK= of the service)';
+const NO_ADDRESSES =
+  'something is mapped where the IOMMU has no addresses, or where the host reserves them, such as for MSI; move guest memory away from there';
 const TOKEN_MISSING =
   'the PF of this virtual function is owned by a user driver that set a VF token; give the same UUID as vfToken';
 const IN_RESET =
@@ -126,6 +128,7 @@ const CALLS: Readonly<Record<string, Advice>> = {
     ENOENT: 'the page table does not exist',
     EBUSY: IN_RESET,
     ENODEV: 'the device is in no IOMMU group',
+    EADDRINUSE: NO_ADDRESSES,
     ENOTTY: 'the device was opened by its group: only a cdev attaches to an iommufd',
     ENOMEM: MEMLOCK,
   },
@@ -176,9 +179,11 @@ const CALLS: Readonly<Record<string, Advice>> = {
   },
   IOMMU_HWPT_ALLOC: {
     EOPNOTSUPP:
-      'the IOMMU has no page tables for PASIDs, or this kernel does not know IOMMU_HWPT_ALLOC_PASID (Linux before 6.15)',
-    EINVAL: 'the IOMMU takes no page table with these flags',
-    ENOENT: 'the iommufd does not know the device or the address space',
+      'the IOMMU has no page tables for PASIDs, or takes no tables of this kind from a guest, or this kernel does not know IOMMU_HWPT_ALLOC_PASID (Linux before 6.15)',
+    EINVAL:
+      'the IOMMU takes no page table with these flags, or the address space does not exist, or the second stage was allocated without IOMMU_HWPT_ALLOC_NEST_PARENT',
+    ENOENT: 'the iommufd does not know the device or the fault queue',
+    EADDRINUSE: NO_ADDRESSES,
     ENOTTY: 'this kernel allocates no page tables (Linux before 6.6)',
     EBUSY: IN_RESET,
     ENOMEM: MEMLOCK,

@@ -7,6 +7,7 @@ import { makeGuestImage } from './guest-image.ts';
 import { kernelMissing } from './kernel.ts';
 import { type OwnUnitMachine, runOwnUnit } from './own-unit.ts';
 import { jsonLines } from './guest.ts';
+import { testMockDevice } from './mock-device.ts';
 
 // Fault codes of VT-d (7.1.3): no PASID table entry; first stage not present, not writable.
 const NO_ENTRY = 'rejected 0x59';
@@ -22,6 +23,7 @@ bed('kernel', kernelMissing)('IommufdMirror on a real kernel', () => {
   beforeAll(async () => {
     machine = await runOwnUnit(folder.path, await makeGuestImage(folder.path), {
       engine: 'node engine-in-guest.mjs',
+      mock: 'node mock-in-guest.mjs',
       log: 'dmesg | grep -E "WARNING:|BUG:|Oops|Call Trace" || true',
     });
     checks = jsonLines(machine.run('engine').out, 'check');
@@ -113,4 +115,6 @@ bed('kernel', kernelMissing)('IommufdMirror on a real kernel', () => {
       });
     });
   });
+
+  describe("with the mock device of the kernel's own test", () => testMockDevice(() => machine.run('mock')));
 });

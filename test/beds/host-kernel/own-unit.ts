@@ -6,6 +6,7 @@ import { dmarTable } from 'vpci/acpi';
 import { RemappingUnit, RequestEngine, UNIT_ADDRESS } from 'vpci/linux-guest';
 import { serveVfioUser } from 'vpci/vfio-user';
 import { VtdIommu } from 'vpci/vtd';
+import { PATIENT } from '../qemu/qemu.ts';
 import { type CommandRun, MEGABYTES, runHostGuest } from './guest.ts';
 
 // QEMU's own disk controller would be a device that our unit does not see.
@@ -54,7 +55,13 @@ export async function runOwnUnit(
   const scopes = [{ path: [[2, 0] as const, [0, 0] as const] }];
   writeFileSync(dmar, dmarTable({ units: [{ registers: UNIT_ADDRESS, scopes }], atsr: [{}] }));
   const devices = places.map(({ socket, bus, addr }) =>
-    JSON.stringify({ driver: 'vfio-user-pci', bus, addr, socket: { type: 'unix', path: socket } }),
+    JSON.stringify({
+      driver: 'vfio-user-pci',
+      bus,
+      addr,
+      socket: { type: 'unix', path: socket },
+      ...PATIENT,
+    }),
   );
   const boot = async (): Promise<ReadonlyMap<string, CommandRun>> => {
     return await runHostGuest({

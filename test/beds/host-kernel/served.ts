@@ -8,6 +8,7 @@ import {
   type PciFunction,
 } from 'vpci';
 import { serveVfioUser, VfioUserDevice, type VfioUserServer } from 'vpci/vfio-user';
+import { PATIENT } from '../qemu/qemu.ts';
 
 /**
  * Registers of BAR 0, 32 bits each. A device that does DMA for whoever can reach it: `COMMAND` 1 reads 16 bytes at
@@ -186,6 +187,7 @@ export async function serveAll(folder: string, all: readonly Served[]): Promise<
         addr: `${slot}.${fnNumber}`,
         multifunction: shared && fnNumber === '0',
         socket: { type: 'unix', path: socket },
+        ...PATIENT,
       }),
     );
   }

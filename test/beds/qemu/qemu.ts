@@ -38,8 +38,14 @@ export function scratchFolder(): { path: string; [Symbol.dispose](): void } {
 export const VTD =
   'intel-iommu,intremap=on,device-iotlb=on,caching-mode=on,scalable-mode=on,fsts=on,svm=on,pasid-bits=20';
 
+/**
+ * QEMU gives a device up that does not answer within 5 seconds, and it reads all-ones from then on: on a busy machine
+ * the process of the test may not get that far.
+ */
+export const PATIENT = { 'x-msg-timeout': 120_000 } as const;
+
 export const vfioUserDevice = (socket: string, bus = 'rp0', id = 'v0'): string =>
-  JSON.stringify({ driver: 'vfio-user-pci', id, bus, socket: { type: 'unix', path: socket } });
+  JSON.stringify({ driver: 'vfio-user-pci', id, bus, socket: { type: 'unix', path: socket }, ...PATIENT });
 
 export interface QemuRun {
   readonly child: ChildProcess;

@@ -318,4 +318,23 @@ bed('vfio-shim', whyNoShim)('the mirror of a TableIommu', () => {
       ['replaced', 5],
     ]);
   });
+
+  it('refuses a group whose index comes again before its answer, and leaves none open', async () => {
+    const { result } = inWorld(
+      WIDTH,
+      `const { iommu, fn } = await w.tableWorld(root);
+       iommu.attach(fn, 5);
+       let heard = 0;
+       iommu.on('page-request', () => { heard += 1; });
+       w.enablePri(fn);
+       w.fault(1, 5, 17, 1, 0x6000, 98);
+       w.fault(3, 5, 17, 1, 0x7000, 98);
+       w.fault(3, 5, 17, 1, 0x8000, 99);
+       while (heard < 3) await new Promise((resolve) => setTimeout(resolve, 5));
+       const refused = [w.response(), w.response()];
+       iommu.respond(fn, { pasid: 5, prgi: 17, response: 0 });
+       return { refused, answered: [w.response(), w.response()] };`,
+    );
+    expect(result).toEqual({ refused: [98 * 256 + 1, -1], answered: [99 * 256, -1] });
+  });
 });

@@ -312,6 +312,7 @@ bed('vfio-shim', whyNoShim)('the mirror of a VtdIommu', () => {
   it.each([
     [{ ...HOST, TYPE: '4' }, 'is an AMD one'],
     [{ ...HOST, TYPE: '2' }, 'is arm-smmuv3'],
+    [{ ...HOST, TYPE: '99' }, 'is of a type that is newer than this software;'],
     [{ ...HOST, ECAP: '0x80000000000' }, 'no nested translation'],
     [{ ...HOST, FAIL: 'IOMMU_GET_HW_INFO:95' }, 'does not say what it is'],
   ])('is unsupported on another host: %o', (kernel, words) => {

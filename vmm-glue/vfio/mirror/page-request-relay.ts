@@ -87,8 +87,12 @@ export class PageRequestRelay {
     const prgi = fault.get('grpid') & PRG_INDEX;
     const last = (flags & uapi.IOMMU_PGFAULT_FLAGS_LAST_PAGE) !== 0;
     const key = keyOf(pasid, prgi);
+    const cookie = fault.get('cookie');
+    // A device that uses an index again before its answer: nobody could answer the older group any more.
+    const older = this.#cookies.get(key);
+    if (older !== undefined && older !== cookie) this.#answer(older, false);
     // Before it is delivered: a guest that runs meanwhile may answer at once.
-    this.#cookies.set(key, fault.get('cookie'));
+    this.#cookies.set(key, cookie);
     const { queued, response } = this.#deliver({
       pasid,
       prgi,
@@ -101,7 +105,7 @@ export class PageRequestRelay {
     });
     if (queued || !last) return;
     this.#cookies.delete(key);
-    this.#answer(fault.get('cookie'), response === 0);
+    this.#answer(cookie, response === 0);
   }
 
   #answer(cookie: number, success: boolean): void {

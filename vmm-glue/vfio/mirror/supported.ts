@@ -25,7 +25,9 @@ export function nestingHost({ iommufd, deviceId, native, subject }: VfioDevice):
         ? 'has no nested translation (ECAP.NEST)'
         : info.iommu === 'amd'
           ? 'is an AMD one, and Linux nests guest tables there only for devices without PASID'
-          : `is ${info.iommu}, whose tables are not those of VT-d`;
+          : info.iommu === 'unknown'
+            ? 'is of a type that is newer than this software'
+            : `is ${info.iommu}, whose tables are not those of VT-d`;
   throw new VpciError(
     'VPCI_UNSUPPORTED',
     `the guest's VT-d tables cannot be given to the IOMMU of ${subject}: it ${what}; use a TableIommu`,
