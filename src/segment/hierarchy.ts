@@ -44,7 +44,8 @@ export class Hierarchy {
       portReset: (port) => this.#portReset(port),
       passesRequests: (fn) => {
         const port = this.topology.plugOf(fn)?.port;
-        return port === undefined || (port.canIssue() && port.port?.isLinkEnabled === true);
+        if (port === undefined) return true;
+        return fn.endpointState.rid !== -1 && port.canIssue() && port.port?.isLinkEnabled === true;
       },
       pinChanged: (fn, pin, asserted) => listener.pinChanged(fn, pin, asserted),
     };

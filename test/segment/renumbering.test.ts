@@ -44,6 +44,20 @@ function verdict(iommu: TableIommu, fn: PciFunction): unknown {
 }
 
 describe('another bus number', () => {
+  it('and none: the function issues nothing then, and what it would ask is refused', () => {
+    const { segment, iommu } = bed();
+    const port = segment.add('00:01.0', createRootPort(), null);
+    const fn = segment.plug(port, endpoint(1, { pasid: { width: 16 } }));
+    fn.write(0x04, 2, 0x4);
+    port.write(0x04, 2, 0x4);
+    expect(fn.canIssue()).toBe(false);
+    number(port, 0, 1, 1);
+    expect(fn.canIssue()).toBe(true);
+    number(port, 0, 0, 0);
+    expect(fn.canIssue()).toBe(false);
+    expect(verdict(iommu, fn)).toBe('unsupported-request');
+  });
+
   it('moves the endpoint of the vIOMMU, and the verdict follows', () => {
     const { segment, iommu, changes } = bed();
     const port = segment.add('00:01.0', createRootPort(), null);
