@@ -102,6 +102,7 @@ describe('Bus Master of a port (PCIe 7.5.1.1.3)', () => {
     const { root, upstream, downstream } = addSwitch(segment, '00:01.0', 1);
     const ports = [root, upstream, ...downstream];
     const fn = segment.plug(downstream[0] ?? root, endpoint(1));
+    for (const [depth, one] of ports.entries()) number(one, depth, depth + 1, ports.length);
     for (const one of [...ports, fn]) one.write(COMMAND, 2, BUS_MASTER);
     expect(fn.canIssue()).toBe(true);
     for (const port of ports) {
