@@ -81,11 +81,15 @@ export class BarDecoder {
 
 /**
  * An unprogrammed BAR (0) and one that holds the all-ones of the sizing protocol claim nothing, though a guest may
- * leave decoding on meanwhile.
+ * leave decoding on meanwhile. To a 32-bit memory BAR these all-ones are the last place below 4 GiB: it has to be
+ * elsewhere, except for one of 2 GiB, which has no other place.
  */
 function isUsable({ kind, size }: Bar, address: number): boolean {
-  const end = kind === 'io' ? 2 ** 16 : kind === 'memory32' ? 2 ** 32 : ADDRESS_LIMIT;
-  return address !== 0 && address + size < end;
+  if (address === 0) return false;
+  const last = address + size;
+  if (kind === 'io') return last <= 2 ** 16;
+  if (kind === 'memory64') return last <= ADDRESS_LIMIT;
+  return last < 2 ** 32 || size === 2 ** 31;
 }
 
 function describe({ index, kind, prefetchable, size }: Bar, address: number, enabled: boolean): DecodedBar {

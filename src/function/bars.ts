@@ -11,13 +11,19 @@ export type BarKind = 'memory32' | 'memory64' | 'io';
 export interface BarOptions {
   /** 0..5; a 64-bit BAR takes `index + 1` too. */
   readonly index: number;
-  /** Bytes, a power of two: 16 to 2^31 (memory32) or 2^52 (memory64), 4 to 256 (io). */
+  /**
+   * Bytes, a power of two: 16 to 2^31 (memory32) or 2^52 (memory64), 4 to 256 (io). A memory32 BAR does not decode at
+   * the last place below 4 GiB, which reads like the answer of the sizing protocol, unless it has 2^31 bytes.
+   */
   readonly size: number;
   /** Default: as the physical register says; `memory32` for an emulated function. */
   readonly kind?: BarKind | undefined;
   /** Reads have no side effects. Default: as the physical register says; false for an emulated function. */
   readonly prefetchable?: boolean | undefined;
-  /** What the device answers at `offset` (bytes from the BAR's start); `size` is 1, 2 or 4. Default: all-ones. */
+  /**
+   * What the device answers at `offset` (bytes from the BAR's start); `size` is 1, 2 or 4. Default: all-ones. Neither
+   * this nor `write` may throw: what they throw comes out of the access.
+   */
   readonly read?: ((offset: number, size: number) => number) | undefined;
   /** What the device does with a write. Default: nothing. */
   readonly write?: ((offset: number, size: number, value: number) => void) | undefined;
@@ -52,6 +58,7 @@ export function completeBars(
 ): readonly Bar[] {
   const taken = new Set<number>();
   const bars = options.map((bar): Bar => {
+    checkIndex(bar.index, 5, '');
     const register = image.read(reg.BASE_ADDRESS_0 + 4 * bar.index, 4);
     const kind = bar.kind ?? kindOf(register);
     const prefetchable =
@@ -74,11 +81,13 @@ function kindOf(register: number): BarKind {
 }
 
 function checkBar(index: number, size: number, kind: BarKind): void {
-  const last = kind === 'memory64' ? 4 : 5;
-  if (!Number.isInteger(index) || index < 0 || index > last) {
-    throw refused(`BAR index ${index} of a ${kind} BAR: it is 0 to ${last}`);
-  }
+  if (kind === 'memory64') checkIndex(index, 4, ' of a memory64 BAR');
   checkSize(size, LIMITS[kind], `BAR ${index} (${kind})`);
+}
+
+function checkIndex(index: number, last: number, which: string): void {
+  if (Number.isInteger(index) && index >= 0 && index <= last) return;
+  throw refused(`BAR index ${index}${which}: it is 0 to ${last}`);
 }
 
 function checkSize(size: number, [smallest, largest]: readonly [number, number], what: string): void {

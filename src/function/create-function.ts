@@ -7,9 +7,11 @@ import {
   checkPassthroughRanges,
   type EmulatedOptions,
   type FunctionOptions,
+  isPassthrough,
   type PassthroughOptions,
   toConfigSpace,
 } from './function-options.ts';
+import { checkMsiX } from './interrupts/msi-x.ts';
 import { PciFunction } from './pci-function.ts';
 
 /**
@@ -22,7 +24,7 @@ import { PciFunction } from './pci-function.ts';
  */
 export function createFunction(options: FunctionOptions): PciFunction {
   checkCommonOptions(options);
-  return 'physical' in options ? passThrough(options) : emulate(options);
+  return isPassthrough(options) ? passThrough(options) : emulate(options);
 }
 
 function passThrough(options: PassthroughOptions): PciFunction {
@@ -48,13 +50,15 @@ function passThrough(options: PassthroughOptions): PciFunction {
 function emulate(options: EmulatedOptions): PciFunction {
   const { space, writable } = emulatedImage(options);
   const image = readFunctionImage(space, false, undefined);
+  const bars = completeBars(options.bars ?? [], options.rom, image.space);
+  checkMsiX(image, bars);
   return new PciFunction({
     ...options,
     physical: undefined,
     image,
     passthroughRanges: [],
     header: { vendorId: undefined, deviceId: undefined, commandOnes: options.commandOnes ?? 0 },
-    bars: completeBars(options.bars ?? [], options.rom, image.space),
+    bars,
     keepsBars: false,
     writable,
   });

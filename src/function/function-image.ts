@@ -156,8 +156,9 @@ function findPhysicalPasids(
   const inChain = extended.capabilities.filter(({ id }) => id === EXT_CAP_PASID);
   if (inChain.length > 0) return inChain.map(({ offset }) => pasidAt(space, offset, true));
   if (space.size < EXTENDED_CONFIG_SPACE_SIZE) return [];
-  const hidden =
-    raw?.length === EXTENDED_CONFIG_SPACE_SIZE ? pasidsInChain(raw) : scanForPasids(space, extended);
+  const named = raw?.length === EXTENDED_CONFIG_SPACE_SIZE ? pasidsInChain(raw) : [];
+  // A raw space that shows none may have been read in part.
+  const hidden = named.length > 0 ? named : scanForPasids(space, extended);
   return hidden.map((offset) => pasidAt(space, offset, false));
 }
 

@@ -41,21 +41,41 @@ export interface CommonOptions {
   readonly buffer?: ArrayBufferLike | undefined;
 }
 
+/** Options that a real function has no use for: its registers have them. */
+const EMULATED_ONLY = [
+  'classCode',
+  'revisionId',
+  'subsystemVendorId',
+  'subsystemId',
+  'interruptPin',
+  'capabilities',
+] as const;
+
+/** Options that a function in software has no use for: there is nothing behind it. */
+const PASSTHROUGH_ONLY = ['physical', 'rawConfig', 'passthroughRanges'] as const;
+
 /** A real function given to a guest: `createFunction({ physical })`. */
-export interface PassthroughOptions extends CommonOptions {
+export interface PassthroughOptions
+  extends CommonOptions,
+    Readonly<Partial<Record<(typeof EMULATED_ONLY)[number], undefined>>> {
   /** Its configuration space, or a dump of it. */
   readonly physical: ConfigSpace | Uint8Array;
   /** The same without the host's filter (sysfs `config`), to find the PASID capability that vfio-pci hides. */
   readonly rawConfig?: Uint8Array | undefined;
   /** `[start, end)` byte ranges outside any virtual register that the guest may read and write raw. */
   readonly passthroughRanges?: readonly ByteRange[] | undefined;
-  /** IDs of a virtual function, whose registers read ffff, both of them; from the PF's SR-IOV capability or sysfs. */
+  /**
+   * IDs of a virtual function, whose registers read ffff, both of them; from the PF's SR-IOV capability or sysfs. A
+   * function whose registers have IDs shows those.
+   */
   readonly vendorId?: number | undefined;
   readonly deviceId?: number | undefined;
 }
 
 /** A function that exists in software only: `createFunction({ vendorId, deviceId, ... })`. */
-export interface EmulatedOptions extends CommonOptions {
+export interface EmulatedOptions
+  extends CommonOptions,
+    Readonly<Partial<Record<(typeof PASSTHROUGH_ONLY)[number], undefined>>> {
   /** Vendor ID, 16 bits. */
   readonly vendorId: number;
   /** Device ID, 16 bits. */
@@ -75,6 +95,19 @@ export interface EmulatedOptions extends CommonOptions {
 
 /** What `createFunction` takes. */
 export type FunctionOptions = PassthroughOptions | EmulatedOptions;
+
+/** True for a real function. @throws VpciError `VPCI_BAD_ARGUMENT` for options that mean nothing for its kind. */
+export function isPassthrough(options: FunctionOptions): options is PassthroughOptions {
+  const isReal = options.physical !== undefined;
+  for (const name of isReal ? EMULATED_ONLY : PASSTHROUGH_ONLY) {
+    if (options[name] === undefined) continue;
+    const why = isReal ? 'a physical function, whose registers have it' : 'an emulated function';
+    throw new VpciError('VPCI_BAD_ARGUMENT', `${name} means nothing for ${why}: leave it out`);
+  }
+  if (!isReal && options.vendorId === undefined)
+    throw new VpciError('VPCI_BAD_ARGUMENT', 'give `physical`, or the IDs of an emulated function');
+  return isReal;
+}
 
 /**
  * Refuses what no function can be made of.

@@ -226,6 +226,34 @@ describe('decoding', () => {
     expect(events.map(([, { enabled }]) => enabled)).toEqual([true, false, true]);
   });
 
+  it('decodes at the last place there is, where that is not the answer of the sizing protocol', () => {
+    const fn = make([
+      { index: 0, size: 2 ** 52, kind: 'memory64' },
+      { index: 2, size: 0x100, kind: 'io' },
+      { index: 3, size: 0x1000, kind: 'memory64' },
+    ]);
+    fn.write(0x14, 4, 0x00100000);
+    fn.write(0x18, 4, 0xff00);
+    fn.write(0x1c, 4, 0xfffff000);
+    fn.write(COMMAND, 2, MEMORY | IO);
+    expect(fn.bars.map(({ address, enabled }) => [address, enabled])).toEqual([
+      [2 ** 52, true],
+      [0xff00, true],
+      [0xfffff000, true],
+    ]);
+  });
+
+  it('of 2 GiB decodes in the upper half of 4 GiB, the only place it has', () => {
+    const fn = make([{ index: 0, size: 2 ** 31 }]);
+    fn.write(0x10, 4, 0x80000000);
+    fn.write(COMMAND, 2, MEMORY);
+    expect(fn.bars[0]).toMatchObject({ address: 0x80000000, enabled: true });
+  });
+
+  it.each([-10, 6, 0.5, Number.NaN])('refuses index %d', (index) => {
+    refusal('VPCI_BAR', () => make([{ index, size: 0x1000 }]));
+  });
+
   it('claims nothing beyond 2^53, nor I/O beyond 64 KiB', () => {
     const fn = make([
       { index: 0, size: 0x1000, kind: 'memory64' },

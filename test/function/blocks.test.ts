@@ -125,7 +125,6 @@ describe('No_Soft_Reset, FLR, slots and prefixes', () => {
     expect(slot({})).toEqual([0x0042, 0]);
     expect(slot({ slot: 0x1fff })).toEqual([0x0142, 0xfff80000]);
     expect(slot({ slot: 1, hotPlug: true })).toEqual([0x0142, 0x000c007b]);
-    expect(slot({ hotPlug: true })).toEqual([0x0042, 0]);
   });
 
   it('a port may do without prefixes and ACS', () => {

@@ -24,6 +24,25 @@ function control(fn: PciFunction): number {
   return (fn.pasid?.offset ?? 0) + 6;
 }
 
+/** The next error that nobody catches. */
+function uncaught(): Promise<unknown> {
+  return new Promise<unknown>((resolve) => {
+    const known = process.listeners('uncaughtException');
+    process.removeAllListeners('uncaughtException');
+    process.once('uncaughtException', (error) => {
+      for (const one of known) process.on('uncaughtException', one);
+      resolve(error);
+    });
+    const rejections = process.listeners('unhandledRejection');
+    process.removeAllListeners('unhandledRejection');
+    process.once('unhandledRejection', (error) => {
+      for (const one of rejections) process.on('unhandledRejection', one);
+      for (const one of known) process.on('uncaughtException', one);
+      resolve(error);
+    });
+  });
+}
+
 describe('pasid-control', () => {
   it('comes when a bit reads differently, and only then', () => {
     const fn = make();
@@ -149,23 +168,37 @@ describe('listeners', () => {
     ]);
   });
 
+  it('hurt nobody either when what is told of it throws', async () => {
+    const fn = make();
+    const others = vi.fn<(event: unknown) => void>();
+    fn.onListenerError = () => {
+      throw new Error('worse');
+    };
+    fn.on('pasid-control', () => {
+      throw new Error('first');
+    });
+    fn.on('pasid-control', others);
+    const seen = uncaught();
+    expect(() => fn.write(control(fn), 2, 1)).not.toThrow();
+    expect(others).toHaveBeenCalledTimes(1);
+    expect(String(await seen)).toBe('Error: worse');
+  });
+
+  it('that were added for once stay when they are added for good, and the other way around', () => {
+    const fn = make();
+    const first = vi.fn<(event: unknown) => void>();
+    const second = vi.fn<(event: unknown) => void>();
+    fn.once('reset', first).on('reset', first);
+    fn.on('reset', second).once('reset', second);
+    fn.reset('bus');
+    fn.reset('bus');
+    expect(first).toHaveBeenCalledTimes(2);
+    expect(second).toHaveBeenCalledTimes(2);
+  });
+
   it('by default throw from a microtask', async () => {
     const fn = make();
-    const seen = new Promise<unknown>((resolve) => {
-      const known = process.listeners('uncaughtException');
-      process.removeAllListeners('uncaughtException');
-      process.once('uncaughtException', (error) => {
-        for (const one of known) process.on('uncaughtException', one);
-        resolve(error);
-      });
-      const rejections = process.listeners('unhandledRejection');
-      process.removeAllListeners('unhandledRejection');
-      process.once('unhandledRejection', (error) => {
-        for (const one of rejections) process.on('unhandledRejection', one);
-        for (const one of known) process.on('uncaughtException', one);
-        resolve(error);
-      });
-    });
+    const seen = uncaught();
     fn.on('pasid-control', () => {
       throw new Error('lost?');
     });

@@ -1,5 +1,12 @@
 import { describe, expect, it } from 'vitest';
-import { createFunction, msiXCapability, type PciFunction, ROM_BAR } from '../../src/index.ts';
+import {
+  type BarOptions,
+  createFunction,
+  type MsiXLocation,
+  msiXCapability,
+  type PciFunction,
+  ROM_BAR,
+} from '../../src/index.ts';
 import { buildConfig } from '../support/config-builder.ts';
 import { recordEvents } from '../support/recorded-events.ts';
 
@@ -302,6 +309,39 @@ describe('a structure that is not to be trusted', () => {
     });
     expect(fn.barRead(ROM_BAR, VECTOR_CONTROL, 4)).toBe(0xffffffff);
     expect(fn.barRead(7, VECTOR_CONTROL, 4)).toBe(0xffffffff);
+  });
+});
+
+describe('an emulated function', () => {
+  const refused = (
+    vectors: number,
+    table: MsiXLocation,
+    pba: MsiXLocation,
+    bars: readonly BarOptions[],
+  ): void => {
+    expect(() =>
+      createFunction({
+        vendorId: 1,
+        deviceId: 1,
+        classCode: 0,
+        capabilities: [msiXCapability(vectors, table, pba)],
+        bars,
+      }),
+    ).toThrow(expect.objectContaining({ code: 'VPCI_BAR', message: expect.stringContaining('MSI-X') }));
+  };
+  const bars = [{ index: 0, size: 0x1000 }] as const;
+
+  it('has its table and pending bits inside BARs that it has, apart', () => {
+    refused(1, { bar: 0, offset: 0 }, { bar: 0, offset: 0x800 }, []);
+    refused(1, { bar: 1, offset: 0 }, { bar: 0, offset: 0x800 }, bars);
+    refused(1, { bar: 0, offset: 0 }, { bar: 1, offset: 0x800 }, bars);
+    refused(2048, { bar: 0, offset: 0 }, { bar: 0, offset: 0 }, [{ index: 0, size: 16 }]);
+    refused(256, { bar: 0, offset: 8 }, { bar: 2, offset: 0 }, [...bars, { index: 2, size: 0x1000 }]);
+    refused(65, { bar: 0, offset: 0 }, { bar: 0, offset: 0xff8 }, bars);
+    refused(2, { bar: 0, offset: 0 }, { bar: 0, offset: 0x18 }, bars);
+    refused(1, { bar: 0, offset: 8 }, { bar: 0, offset: 0 }, [{ index: 0, size: 0x40, kind: 'io' }]);
+    expect(make(2, { bar: 2, offset: 0 }, { bar: 2, offset: 0x20 }).fn.barRead(2, 0x20, 4)).toBe(0);
+    expect(make(1, { bar: 2, offset: 8 }, { bar: 2, offset: 0 }).fn.barRead(2, 0, 4)).toBe(0);
   });
 });
 

@@ -265,6 +265,17 @@ describe('a physical PASID capability in the chain', () => {
     refusal('VPCI_PASSTHROUGH_RANGE', () => make([AER_HEAD], { passthroughRanges: [[0x700, 0x708]] }, two));
   });
 
+  it('is found in a hole though the raw configuration space shows none: it may have been read in part', () => {
+    const hole = { bytes: [[0x200, [0x1b, 0, 1, 0, 0, 0x14, 1, 0]]] } as const;
+    for (const rawConfig of [new Uint8Array(0x1000), buildConfig({ extended: [AER_HEAD] })]) {
+      const fn = make([AER_HEAD], { rawConfig }, hole);
+      expect(fn.findings.find(({ code }) => code === 'physical-pasid-hidden')?.offset).toBe(0x200);
+      refusal('VPCI_PASSTHROUGH_RANGE', () =>
+        make([AER_HEAD], { rawConfig, passthroughRanges: [[0x200, 0x208]] }, hole),
+      );
+    }
+  });
+
   it('is found in a hole by the raw configuration space', () => {
     const rawConfig = buildConfig({ extended: [AER_HEAD, { offset: 0x480, id: 0x1b }] });
     const fn = make([AER_HEAD], { rawConfig });

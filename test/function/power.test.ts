@@ -184,6 +184,15 @@ describe('Function Level Reset by Device Control', () => {
     expect([fn.read(DEVICE_CONTROL, 2), fn.read(EXPRESS + 0x10, 2)]).toEqual([0x2810, 0]);
   });
 
+  it('leaves Aux Power PM Enable as it is, which is sticky (RWS), as any reset does', () => {
+    for (const kind of ['flr', 'bus'] as const) {
+      const fn = make([expressCapability()]);
+      fn.write(DEVICE_CONTROL, 2, 0x0400);
+      fn.reset(kind);
+      expect(fn.read(DEVICE_CONTROL, 2)).toBe(0x2c10);
+    }
+  });
+
   it('is not there without the capability bit', () => {
     const fn = make([expressCapability({ flr: false })]);
     const events = recordEvents(fn, 'reset');

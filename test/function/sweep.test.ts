@@ -16,6 +16,7 @@ import {
   serialNumberCapability,
   vendorSpecificCapability,
   vendorSpecificExtendedCapability,
+  type BarOptions,
 } from '../../src/index.ts';
 import * as rows from '../support/register-rows.ts';
 import {
@@ -57,10 +58,11 @@ function withBlocks(
   table: readonly Register[],
   from: number,
   to: number,
+  bars: readonly BarOptions[] = [],
 ): Sweep {
   const first = blocks.some(({ extended }) => !extended) ? 0x40 : 0;
   return {
-    make: () => endpoint({ capabilities: blocks }),
+    make: () => endpoint({ capabilities: blocks, bars }),
     table: [...rows.commonHeader(ID, CLASS_AND_REVISION, 0, first), SUBSYSTEM, ...table],
     from,
     to,
@@ -219,9 +221,17 @@ const SWEEPS: readonly (readonly [name: string, sweep: Sweep])[] = [
     'MSI-X',
     withBlocks(
       [msiXCapability(33, { bar: 2, offset: 0x1000 }, { bar: 4, offset: 0x8 })],
-      rows.msiX(0x40, 0, 33, 0x1002, 0xc),
+      [
+        ...rows.msiX(0x40, 0, 33, 0x1002, 0xc),
+        bar('BAR 2', 2, 0, 0xffffc000),
+        bar('BAR 4', 4, 0, 0xfffff000),
+      ],
       0x40,
       0x4c,
+      [
+        { index: 2, size: 0x4000 },
+        { index: 4, size: 0x1000 },
+      ],
     ),
   ],
   [

@@ -113,7 +113,8 @@ function expressRules(fn: ReferenceFunction, link: Link): void {
     apply(fn, link, [
       // Max Payload Size: a Function Level Reset leaves it alone (PCIe 6.6.2).
       [8, latch(0xef, { keptByFlr: 0xe0 })],
-      [9, latch(0x75, { reset: 0x20 })],
+      // Aux Power PM Enable is RWS.
+      [9, latch(0x75, { reset: 0x20, sticky: 0x04 })],
       [9, { virtual: 0x80, value: 0 }],
     ]);
     fn.forward(at + 8, 0x10);

@@ -63,7 +63,7 @@ export interface ExpressFields {
   readonly deviceCapabilities2?: number;
 }
 
-/** PCI Express (7.5.3). Aux Power PM Enable is told apart: see the tests of resets. */
+/** PCI Express (7.5.3). Aux Power PM Enable is RWS. */
 export function express(at: number, next: number, fields: ExpressFields): Register[] {
   const { link, slot, root = false } = fields;
   return [
@@ -71,7 +71,7 @@ export function express(at: number, next: number, fields: ExpressFields): Regist
     { name: 'PCI Express Capabilities', at: at + 0x02, size: 2, value: fields.capabilities },
     { name: 'Device Capabilities', at: at + 0x04, size: 4, value: fields.deviceCapabilities },
     // Max Read Request Size 512, No Snoop and Relaxed Ordering on (7.5.3.4); bit 15 reads 0.
-    { name: 'Device Control', at: at + 0x08, size: 2, value: 0x2810, rw: 0x7dff },
+    { name: 'Device Control', at: at + 0x08, size: 2, value: 0x2810, rw: 0x7dff, sticky: 0x0400 },
     ...(link === undefined
       ? []
       : ([

@@ -34,6 +34,7 @@ export const defineExpress: CapabilityRules = (context, place) => {
     ...(physical ? { virtual: LATCHED | exp.EXP_INITIATE_FUNCTION_LEVEL_RESET } : {}),
     rw: physical ? LATCHED : LATCHED | FORWARDED,
     reset: DEVICE_CONTROL_RESET,
+    sticky: exp.EXP_AUX_POWER_PM_ENABLE,
     keptByFlr: exp.EXP_MAX_PAYLOAD_SIZE,
     ...(resettable ? { onWrite: onDeviceControl } : {}),
   });

@@ -1,4 +1,9 @@
+import { hex } from '../../pci/bdf.ts';
+import { CAP_MSI_X } from '../../pci/capability-ids.ts';
+import { VpciError } from '../../pci/vpci-error.ts';
+import type { Bar } from '../bars.ts';
 import { MSI_X_CONTROL, MSI_X_ENABLE, MSI_X_FUNCTION_MASK } from '../capabilities/msi-x.ts';
+import type { FunctionImage } from '../function-image.ts';
 import type { MessageSink, RegisterFile } from './interrupt-types.ts';
 
 /** Bytes of a table entry: address, upper address, data, vector control (PCIe 7.7.2.6 to 7.7.2.9). */
@@ -58,7 +63,7 @@ export class MsiX {
     this.#sink = sink;
     this.vectors = (control & TABLE_SIZE) + 1;
     const tableBytes = ENTRY * this.vectors;
-    const pendingBytes = 8 * Math.ceil(this.vectors / 64);
+    const pendingBytes = pendingLength(this.vectors);
     this.#table = new DataView(new ArrayBuffer(tableBytes));
     this.#pending = new DataView(new ArrayBuffer(pendingBytes));
     this.#tableAt = locate(table, tableBytes);
@@ -222,4 +227,45 @@ function touches({ bar, start, end }: Location, index: number, offset: number, s
 
 function words(view: DataView): number[] {
   return Array.from({ length: view.byteLength / 4 }, (_, i) => view.getUint32(4 * i, true));
+}
+
+/**
+ * Refuses an MSI-X structure of an emulated function whose table or pending bits are in no memory BAR of it, or in each
+ * other's way.
+ *
+ * @throws VpciError `VPCI_BAR`.
+ */
+export function checkMsiX(
+  { space, standard }: Pick<FunctionImage, 'space' | 'standard'>,
+  bars: readonly Bar[],
+): void {
+  for (const { id, offset, length } of standard.capabilities) {
+    if (id !== CAP_MSI_X || length < 12) continue;
+    const vectors = (space.read(offset + MSI_X_CONTROL, 2) & TABLE_SIZE) + 1;
+    const table = locate(space.read(offset + 4, 4), ENTRY * vectors);
+    const pending = locate(space.read(offset + 8, 4), pendingLength(vectors));
+    for (const [what, { bar, end }] of [
+      ['table', table],
+      ['pending bits', pending],
+    ] as const) {
+      const found = bars.find(({ index, kind }) => index === bar && kind !== 'io');
+      if (found !== undefined && end <= found.size) continue;
+      throw refused(
+        `the ${what} of ${vectors} MSI-X vectors end at 0x${hex(end)} of BAR ${bar}, which is not there in memory space or not as large: describe it in \`bars\``,
+      );
+    }
+    if (touches(table, pending.bar, pending.start, pending.end - pending.start))
+      throw refused(
+        `the table and the pending bits of ${vectors} MSI-X vectors overlap in BAR ${table.bar}: choose another offset`,
+      );
+  }
+}
+
+function refused(why: string): VpciError {
+  return new VpciError('VPCI_BAR', why);
+}
+
+/** Bytes of the Pending Bit Array: quadwords. */
+function pendingLength(vectors: number): number {
+  return 8 * Math.ceil(vectors / 64);
 }

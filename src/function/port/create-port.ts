@@ -30,7 +30,7 @@ export interface PortOptions {
   readonly vendorId?: number | undefined;
   /** Device ID, 16 bits. Default 000ch. */
   readonly deviceId?: number | undefined;
-  /** Physical Slot Number, 13 bits; 0 (default) for a port without a slot. */
+  /** Physical Slot Number, 13 bits; 0 (default) for a port without a slot, which an upstream port always is. */
   readonly slot?: number | undefined;
   /** The slot takes functions while the guest runs. Needs `slot`. Default false. */
   readonly hotPlug?: boolean | undefined;
@@ -43,7 +43,8 @@ export interface PortOptions {
 /**
  * A root port (PCIe 1.4.1) with what PASID needs of the path above it: End-End TLP prefixes and ACS.
  *
- * @throws VpciError `VPCI_BAD_ARGUMENT` for a number that does not fit its register; so the other ports.
+ * @throws VpciError `VPCI_BAD_ARGUMENT` for a number that does not fit its register, and for options that contradict
+ * each other; so the other ports.
  */
 export function createRootPort(options: PortOptions = {}): PciFunction {
   return createPort(DEVICE_TYPE_ROOT_PORT, options);
@@ -59,12 +60,17 @@ export function createDownstreamPort(options: PortOptions = {}): PciFunction {
   return createPort(DEVICE_TYPE_DOWNSTREAM_PORT, options);
 }
 
+function refused(why: string): VpciError {
+  return new VpciError('VPCI_BAD_ARGUMENT', why);
+}
+
 function createPort(deviceType: number, options: PortOptions): PciFunction {
   const { vendorId = GENERIC_VENDOR_ID, deviceId = GENERIC_DEVICE_ID, slot = 0, hotPlug = false } = options;
   const { endEndPrefix = true, acs = true } = options;
   checkId(slot, 13, 'slot');
-  if (hotPlug && slot === 0)
-    throw new VpciError('VPCI_BAD_ARGUMENT', 'hotPlug needs a slot: give its number, from 1 on');
+  if (hotPlug && slot === 0) throw refused('hotPlug needs a slot: give `slot`, 1 to 8191');
+  if (slot !== 0 && deviceType === DEVICE_TYPE_UPSTREAM_PORT)
+    throw refused('an upstream port has no slot: its downstream ports have');
   const capabilities: CapabilityBlock[] = [
     expressCapability({ deviceType, slot, hotPlug, endEndPrefix }),
     msiCapability(1, false),
