@@ -3,21 +3,21 @@ import type { Finding } from '../pci/finding.ts';
 import type { DecodedBar } from './bar-decoder.ts';
 import type { MessageKind } from './interrupts/interrupt-types.ts';
 
-/** The guest changed PASID Control; these are the bits as they read back now. */
+/** PASID Control changed; these are the bits as they read back. */
 export interface PasidControlEvent {
   readonly enable: boolean;
   readonly execute: boolean;
   readonly privileged: boolean;
 }
 
-/** The guest changed ATS Control. */
+/** Control of the virtual ATS capability changed. */
 export interface AtsControlEvent {
   readonly enable: boolean;
   /** Smallest Translation Unit: 2^(12 + this) bytes. */
   readonly smallestTranslationUnit: number;
 }
 
-/** The guest changed Page Request Control. */
+/** Control of the virtual Page Request capability changed. */
 export interface PriControlEvent {
   readonly enable: boolean;
 }
@@ -27,7 +27,7 @@ export interface ResetEvent {
   readonly kind: ResetKind;
 }
 
-/** The guest changed Command. */
+/** Command changed. */
 export interface CommandEvent {
   readonly io: boolean;
   readonly memory: boolean;
@@ -35,7 +35,7 @@ export interface CommandEvent {
   readonly interruptDisable: boolean;
 }
 
-/** The guest changed the power state. */
+/** The power state changed. */
 export interface PowerStateEvent {
   /** 0 for D0 to 3 for D3hot. */
   readonly state: number;
@@ -59,7 +59,10 @@ export interface MsiEvent {
   readonly data: number;
 }
 
-/** The guest programmed a vector: what an irqfd route needs. */
+/**
+ * A vector is routed otherwise than before: what an irqfd route needs. All vectors of MSI-X come when its Enable or
+ * Function Mask changes, all of MSI when anything of it does, and those that end.
+ */
 export interface MsiRouteEvent extends MsiEvent {
   /** The mechanism is on and the vector is not masked. */
   readonly enabled: boolean;
@@ -81,7 +84,7 @@ export interface RidEvent {
   readonly previousRid: number;
 }
 
-/** The guest wrote Slot Control of a port. */
+/** Slot Control of a port changed. */
 export interface SlotControlEvent {
   /** Power Controller Control is off. */
   readonly powerOff: boolean;
@@ -90,7 +93,12 @@ export interface SlotControlEvent {
   readonly powerIndicator: number;
 }
 
-/** Events of a `PciFunction`. State has changed when they arrive. */
+/**
+ * Events of a `PciFunction`. All state has changed when they arrive, and the vIOMMU and the segment know it. Whoever
+ * follows them knows the true state, whether a guest's write changed it, a reset or a restored state: each comes when
+ * what it tells is not as it was told last. After `reset` come the events of everything that it changed. What a listener
+ * changes itself is heard, by everybody, after what it is hearing.
+ */
 export interface FunctionEvents {
   'pasid-control': PasidControlEvent;
   'ats-control': AtsControlEvent;

@@ -1,6 +1,10 @@
 import { type ConfigLayout, LayoutBuilder, LayoutCache } from '../config/index.ts';
 import { hex } from '../pci/bdf.ts';
-import { capabilitiesPointerOffset, EXTENDED_CHAIN_HEAD } from '../pci/capability-chain.ts';
+import {
+  capabilitiesPointerOffset,
+  EXTENDED_CHAIN_HEAD,
+  hasCapabilitiesList,
+} from '../pci/capability-chain.ts';
 import * as id from '../pci/capability-ids.ts';
 import { EXTENDED_CONFIG_SPACE_SIZE } from '../pci/config-space.ts';
 import * as exp from '../pci/express.ts';
@@ -77,7 +81,12 @@ export function buildGuestView(request: ViewRequest, plan: GuestPlan): GuestView
 
 function defineStandardChain(context: RulesContext, chain: readonly PlannedCapability[]): void {
   const { builder, physical } = context;
-  builder.register(capabilitiesPointerOffset(context.image), 1, { value: chain[0]?.offset ?? 0 });
+  const pointer = capabilitiesPointerOffset(context.image);
+  builder.register(pointer, 1, { value: chain[0]?.offset ?? 0 });
+  if (!hasCapabilitiesList(context.image) && context.image.read(pointer, 1) !== 0) {
+    const message = `the Capabilities Pointer at 0x${hex(pointer, 2)} reads 0, since Status says that there is no list`;
+    context.findings.push({ code: 'unclaimed-bytes', offset: pointer, length: 1, message });
+  }
   for (const [i, capability] of chain.entries()) {
     const { offset, length, name } = capability;
     readAsIs(context, offset + 2, offset + length);

@@ -115,9 +115,14 @@ function formatFunction({ bdf, title, bytes }: DumpedFunction): string {
   return `${lines.join('\n')}\n`;
 }
 
-/** Text has printable characters, tabs and line ends only; a configuration space does not get far with that. */
+/**
+ * Text has printable characters, tabs and line ends only; a configuration space does not get far with that. FFh, of
+ * which one of a device that is gone consists, is in no text (UTF-8).
+ */
 function isText(bytes: Uint8Array): boolean {
-  return bytes.every((byte) => byte >= 0x20 || (byte >= 0x09 && byte <= 0x0d) || byte === 0x1b);
+  return bytes.every(
+    (byte) => (byte >= 0x20 && byte < 0xff) || (byte >= 0x09 && byte <= 0x0d) || byte === 0x1b,
+  );
 }
 
 function toText(bytes: Uint8Array): string {

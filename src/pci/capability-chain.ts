@@ -72,9 +72,14 @@ export function capabilitiesPointerOffset(space: ConfigSpace): number {
   return (space.read(HEADER_TYPE, 1) & HEADER_TYPE_LAYOUT) === 2 ? 0x14 : CAPABILITIES_POINTER;
 }
 
+/** Status says that there is a standard chain (PCIe 7.5.1.1.4). */
+export function hasCapabilitiesList(space: ConfigSpace): boolean {
+  return (space.read(STATUS, 2) & STATUS_CAPABILITIES_LIST) !== 0;
+}
+
 /** Walks the standard chain of `space` (PCIe 7.5.1.1.11). Bounded; never throws. */
 export function walkCapabilities(space: ConfigSpace): CapabilityChain {
-  if ((space.read(STATUS, 2) & STATUS_CAPABILITIES_LIST) === 0) return { capabilities: [], findings: [] };
+  if (!hasCapabilitiesList(space)) return { capabilities: [], findings: [] };
   const pointer = capabilitiesPointerOffset(space);
   const end = Math.min(space.size, STANDARD.end);
   const walk = followLinks({ ...STANDARD, end }, pointer, space.read(pointer, 1), (offset) => {

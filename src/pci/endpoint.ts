@@ -33,13 +33,16 @@ export interface EndpointState {
   executeEnable: boolean;
   /** Privileged Mode Enable as latched. */
   privilegedEnable: boolean;
-  /** An ATS capability is shown (PCIe 10.5.1). */
+  /**
+   * A virtual ATS capability is shown (PCIe 10.5.1): translation requests of the function are the vIOMMU's to answer.
+   * False where the guest sees a physical one, read-only: what it enables is between the device and the host.
+   */
   ats: boolean;
-  /** ATS Enable as latched. */
+  /** ATS Enable of the virtual capability, as latched. */
   atsEnable: boolean;
-  /** A Page Request capability is shown (PCIe 10.5.2). */
+  /** The same for a virtual Page Request capability (PCIe 10.5.2). */
   pri: boolean;
-  /** Page Request Enable as latched. */
+  /** Page Request Enable of the virtual capability, as latched. */
   priEnable: boolean;
 }
 
