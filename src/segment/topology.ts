@@ -18,7 +18,7 @@ export interface Plug {
 export class Topology {
   readonly #fixed = new Map<PciFunction, number>();
   readonly #plugs = new Map<PciFunction, Plug>();
-  readonly #behind = new Map<PciFunction, Set<PciFunction>>();
+  readonly #behind = new Map<PciFunction, readonly PciFunction[]>();
 
   addFixed(rid: number, fn: PciFunction): void {
     this.#fixed.set(fn, rid);
@@ -26,8 +26,10 @@ export class Topology {
 
   addPlugged(plug: Plug, fn: PciFunction): void {
     this.#plugs.set(fn, plug);
-    const behind = this.#behind.get(plug.port) ?? new Set();
-    this.#behind.set(plug.port, behind.add(fn));
+    this.#behind.set(
+      plug.port,
+      [...this.behind(plug.port), fn].toSorted((a, b) => this.#numberOf(a) - this.#numberOf(b)),
+    );
   }
 
   /** Forgets `fn`. */
@@ -36,9 +38,9 @@ export class Topology {
     const plug = this.#plugs.get(fn);
     if (plug === undefined) return;
     this.#plugs.delete(fn);
-    const behind = this.#behind.get(plug.port);
-    behind?.delete(fn);
-    if (behind?.size === 0) this.#behind.delete(plug.port);
+    const behind = this.behind(plug.port).filter((one) => one !== fn);
+    if (behind.length === 0) this.#behind.delete(plug.port);
+    else this.#behind.set(plug.port, behind);
   }
 
   /** True when `fn` is in this topology. */
@@ -62,9 +64,9 @@ export class Topology {
     return this.#plugs.get(fn);
   }
 
-  /** What is plugged behind `port`. */
-  behind(port: PciFunction): PciFunction[] {
-    return [...(this.#behind.get(port) ?? [])];
+  /** What is plugged behind `port`, by device and function number. */
+  behind(port: PciFunction): readonly PciFunction[] {
+    return this.#behind.get(port) ?? [];
   }
 
   /** The ports above `fn`, the nearest first. */
@@ -108,10 +110,17 @@ export class Topology {
     for (const fn of this.#plugs.keys()) rids.set(fn, -1);
     if (rids.size === 0) return rids;
     const taken = new Set(this.#fixed.values());
-    for (const [fn, rid] of this.#fixed) {
+    // Where bus numbers clash, the order in which functions came must not decide: a state is restored elsewhere.
+    const ports = [...this.#fixed].filter(([fn]) => fn.port !== undefined).toSorted(([, a], [, b]) => a - b);
+    for (const [fn, rid] of ports) {
       if (fn.port !== undefined) this.#number(fn, fn.port, (rid >>> 8) + 1, 0xff, taken, rids);
     }
     return rids;
+  }
+
+  #numberOf(fn: PciFunction): number {
+    const plug = this.#plugs.get(fn);
+    return plug === undefined ? -1 : (plug.device << 3) | plug.fn;
   }
 
   #pathOf(fn: PciFunction): string {

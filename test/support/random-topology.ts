@@ -1,7 +1,9 @@
 import fc from 'fast-check';
 import {
   aerCapability,
+  createDownstreamPort,
   createRootPort,
+  createUpstreamPort,
   expressCapability,
   msiCapability,
   msiXCapability,
@@ -11,8 +13,8 @@ import {
   vendorSpecificCapability,
 } from '../../src/index.ts';
 import { TableIommu } from '../../src/viommu/table/index.ts';
-import type { Put } from './segment-checks.ts';
-import { addSwitch, endpoint } from './topologies.ts';
+import { portsAbove, type Put } from './segment-checks.ts';
+import { endpoint, number } from './topologies.ts';
 
 /** A topology with everything in it: ports, a switch, cards, BARs of every kind, all capabilities. */
 export interface World {
@@ -47,31 +49,40 @@ function device(deviceId: number): PciFunction {
   });
 }
 
-export function makeWorld(): World {
+type Plugged = Exclude<Put, { readonly rid: number }>;
+
+/** The same world always, put in place in one order or the other. */
+export function makeWorld(backwards = false): World {
   const iommu = new TableIommu({ pasidWidth: 20 });
   const segment = new PciSegment({ iommu });
   const placed = new Map<PciFunction, Put>();
-  const fixed = (rid: number, fn: PciFunction): PciFunction => {
-    if (segment.function(rid) === undefined) segment.add(rid, fn);
-    placed.set(fn, { rid });
+  const fixed = (rid: number, fn: PciFunction) => (): void => {
+    segment.add(rid, fn);
+  };
+  const plugged =
+    (one: PciFunction, { port, ...where }: Plugged) =>
+    (): void => {
+      segment.plug(port, one, where);
+    };
+  // Ports before what is behind them, which nobody can help; siblings in either order.
+  const steps: (() => void)[][] = [[], [], [], []];
+  const put = (level: number, fn: PciFunction, where: Put): PciFunction => {
+    placed.set(fn, where);
+    steps[level]?.push('rid' in where ? fixed(where.rid, fn) : plugged(fn, where));
     return fn;
   };
-  const plugged = (port: PciFunction, fn: PciFunction, number = 0): void => {
-    placed.set(segment.plug(port, fn, { fn: number }), { port, device: 0, fn: number });
-  };
-  fixed(0x000, device(0x10));
-  fixed(0x010, device(0x11));
-  const slot = fixed(0x018, createRootPort({ slot: 1, hotPlug: true }));
-  plugged(slot, device(0x20));
-  plugged(slot, device(0x21), 1);
-  const { root, upstream, downstream } = addSwitch(segment, '00:04.0', 2);
-  placed.set(root, { rid: 0x020 });
-  placed.set(upstream, { port: root, device: 0, fn: 0 });
-  for (const [number, port] of downstream.entries()) {
-    placed.set(port, { port: upstream, device: number, fn: 0 });
-    plugged(port, device(0x30 + number));
+  put(0, device(0x10), { rid: 0x000 });
+  put(0, device(0x11), { rid: 0x010 });
+  const slot = put(0, createRootPort({ slot: 1, hotPlug: true }), { rid: 0x018 });
+  for (const fn of [0, 1]) put(1, device(0x20 + fn), { port: slot, device: 0, fn });
+  const root = put(0, createRootPort(), { rid: 0x020 });
+  const upstream = put(1, createUpstreamPort(), { port: root, device: 0, fn: 0 });
+  for (const i of [0, 1]) {
+    const port = put(2, createDownstreamPort(), { port: upstream, device: i, fn: 0 });
+    put(3, device(0x30 + i), { port, device: 0, fn: 0 });
   }
-  fixed(0x028, createRootPort());
+  put(0, createRootPort(), { rid: 0x028 });
+  for (const level of steps) for (const step of backwards ? level.toReversed() : level) step();
   return { segment, iommu, all: [...placed.keys()], placed };
 }
 
@@ -103,6 +114,15 @@ export type Step =
     }
   | { readonly kind: 'interrupt'; readonly target: number; readonly vector: number }
   | { readonly kind: 'slot'; readonly target: number }
+  /** Bus numbers and a memory window all the way down to the target, and its large BAR at the address. */
+  | {
+      readonly kind: 'path';
+      readonly target: number;
+      readonly bus: number;
+      readonly bar: number;
+      /** Memory Base and Memory Limit. */
+      readonly window: number;
+    }
   | { readonly kind: 'reset'; readonly target: number; readonly reset: 'flr' | 'bus' };
 
 const size = fc.constantFrom(1, 2, 4);
@@ -116,6 +136,10 @@ const busNumbers = fc
   .map(([primary, secondary, subordinate]) => primary | (secondary << 8) | (subordinate << 16));
 const barValue = fc.constantFrom(0xe0000000, 0xe0001000, 0xe0100001, 0xc000, 0xc040, 0xffffffff, 0);
 const windowValue = fc.constantFrom(0xfff00000, 0x0000fff0, 0xe000e000, 0xe010e000, 0xe020e010, 0xfff0fff0);
+/** Megabytes around a BAR of 4 MiB at 0xe0000000: windows that begin or end inside it, hold it, or miss it. */
+const windowAround = fc
+  .tuple(fc.integer({ min: 0xdff, max: 0xe05 }), fc.integer({ min: 0, max: 3 }))
+  .map(([first, more]) => ((first << 4) | ((first + more) << 20)) >>> 0);
 const registerOffset = fc.oneof(
   fc.constantFrom(0x04, 0x06, 0x10, 0x14, 0x18, 0x1c, 0x20, 0x24, 0x28, 0x2c, 0x30, 0x3c, 0x3e),
   fc.integer({ min: 0x40, max: 0xff }),
@@ -228,6 +252,17 @@ export const arbitraryStep: fc.Arbitrary<Step> = fc.oneof(
   },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('slot' as const), target }) },
   {
+    weight: 8,
+    arbitrary: fc.record({
+      kind: fc.constant('path' as const),
+      // Those behind ports.
+      target: fc.constantFrom(3, 4, 8, 10),
+      bus: fc.integer({ min: 1, max: 4 }),
+      bar: fc.constantFrom(0xe000_0000, 0xe000_0000, 0xe040_0000),
+      window: windowAround,
+    }),
+  },
+  {
     weight: 1,
     arbitrary: fc.record({
       kind: fc.constant('reset' as const),
@@ -238,7 +273,7 @@ export const arbitraryStep: fc.Arbitrary<Step> = fc.oneof(
 );
 
 /** Does `step`. Resets of ports by their embedder go through the segment, which is told of nothing else. */
-export function drive({ segment, all }: World, step: Step): void {
+export function drive({ segment, all, placed }: World, step: Step): void {
   const fn = 'target' in step ? all[step.target % all.length] : undefined;
   if (step.kind === 'ecam')
     segment.ecamWrite(segment.ecamBase + step.rid * 0x1000 + step.at, step.size, step.value);
@@ -257,6 +292,16 @@ export function drive({ segment, all }: World, step: Step): void {
     if (step.vector < 0) fn.setInterrupt(step.vector === -1);
     else fn.triggerMessage(step.vector);
   } else if (step.kind === 'slot') fn.port?.pressAttentionButton();
-  else if (fn.port === undefined) fn.reset(step.reset);
+  else if (step.kind === 'path') {
+    const ports = portsAbove(placed, fn).toReversed();
+    for (const [i, port] of ports.entries()) {
+      number(port, i === 0 ? 0 : step.bus + i - 1, step.bus + i, 7);
+      port.write(0x20, 4, step.window);
+      port.write(0x04, 2, 7);
+    }
+    fn.write(0x18, 4, step.bar);
+    fn.write(0x1c, 4, 0);
+    fn.write(0x04, 2, 7);
+  } else if (fn.port === undefined) fn.reset(step.reset);
   else segment.reset(step.reset);
 }

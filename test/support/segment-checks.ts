@@ -15,17 +15,25 @@ interface Space {
   readonly size: number;
 }
 
-function portsAbove(placed: Placed, fn: PciFunction): PciFunction[] {
+/** The ports above `fn`, the nearest first. */
+export function portsAbove(placed: Placed, fn: PciFunction): PciFunction[] {
   const put = placed.get(fn);
   return put === undefined || 'rid' in put ? [] : [put.port, ...portsAbove(placed, put.port)];
 }
 
 type Window = readonly [base: number, limit: number];
 
+/** A port passes something on: it is in D0, and its link is neither disabled nor in reset. */
+function isOpen(port: PciFunction): boolean {
+  const at = (id: number): number => port.capabilities.find((one) => one.id === id)?.offset ?? 0;
+  const power = port.read(at(0x01) + 4, 2) & 3;
+  return power === 0 && (port.read(0x3e, 2) & 0x40) === 0 && (port.read(at(0x10) + 0x10, 2) & 0x10) === 0;
+}
+
 /** What a port's registers say that it forwards, read as a guest reads them (PCIe 7.5.1.3). */
 function windowsOf(port: PciFunction, kind: Space['kind']): Window[] {
   const command = port.read(0x04, 2);
-  if ((command & (kind === 'io' ? 1 : 2)) === 0) return [];
+  if ((command & (kind === 'io' ? 1 : 2)) === 0 || !isOpen(port)) return [];
   if (kind === 'io') {
     return [[(port.read(0x1c, 1) & 0xf0) * 0x100, (port.read(0x1d, 1) & 0xf0) * 0x100 + 0xfff]];
   }
@@ -64,7 +72,11 @@ export function checkAddresses(segment: PciSegment, placed: Placed): void {
   for (const [fn, put] of placed) {
     const { rid } = fn.endpointState;
     expect(rid, 'the function and the table').toBe(table.get(fn) ?? -1);
-    if (rid !== -1) expect(segment.function(rid)).toBe(fn);
+    if (rid !== -1) {
+      expect(segment.function(rid)).toBe(fn);
+      const answers = portsAbove(placed, fn).every(isOpen);
+      expect(segment.configSpace(rid), 'the registers that answer').toBe(answers ? fn.space : undefined);
+    }
     if ('rid' in put) {
       expect(rid).toBe(put.rid);
       continue;
