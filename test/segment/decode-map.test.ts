@@ -416,6 +416,41 @@ describe('behind a port', () => {
   });
 });
 
+describe('the last place of an address space', () => {
+  it.each([
+    ['2 GiB of 32-bit memory', 'memory32', 2 ** 31, 2 ** 31],
+    ['4 KiB before 2^53', 'memory64', 0x1000, 2 ** 53 - 0x1000],
+    ['4 KiB below 4 GiB, of a 64-bit BAR', 'memory64', 0x1000, 2 ** 32 - 0x1000],
+    ['half of all addresses', 'memory64', 2 ** 52, 2 ** 52],
+    ['256 ports', 'io', 256, 0xff00],
+  ] as const)('can be claimed: %s', (_, kind, size, address) => {
+    const log: string[] = [];
+    const segment = new PciSegment();
+    const port = segment.add('00:01.0', createRootPort());
+    const fn = segment.plug(port, endpoint(1, { bars: [tagged(0, size, 0x33, { kind }, log)] }));
+    number(port, 0, 1, 1);
+    at([[0, address]], fn);
+    const last = address + size - 1;
+    const name = kind === 'memory32' ? 'memory' : kind === 'memory64' ? 'prefetchable' : 'io';
+    open(port, { [name]: [address, last] });
+    const claimed = kind === 'io' ? 'io' : 'memory';
+    expect(segment.windows()).toMatchObject([{ kind: claimed, address, size, offset: 0 }]);
+    expect(segment.findWindow(claimed, last)?.fn).toBe(fn);
+    expect([segment.findWindow(claimed, last + 1), segment.findWindow(claimed, address - 1)]).toEqual([
+      undefined,
+      undefined,
+    ]);
+    const [read, write] =
+      kind === 'io'
+        ? [segment.pioRead(last - 1, 4), (): void => segment.pioWrite(last - 1, 4, 0x44332211)]
+        : [segment.mmioRead(last - 1, 4), (): void => segment.mmioWrite(last - 1, 4, 0x44332211)];
+    expect(read).toBe(0xffff3333);
+    write();
+    const from = (size - 2).toString(16);
+    expect(log).toEqual([`33:${from}+1=11`, `33:${(size - 1).toString(16)}+1=22`]);
+  });
+});
+
 describe('the decode event', () => {
   it('comes with what is claimed now, when that changed', () => {
     const segment = new PciSegment();
