@@ -8,6 +8,8 @@ export type OptionTable = NonNullable<ParseArgsConfig['options']>;
 /** What was given on the command line. */
 export interface Arguments {
   readonly positionals: readonly string[];
+  /** True when the option was given, whatever its value. */
+  has(name: string): boolean;
   /** True when the flag was given. */
   flag(name: string): boolean;
   /** Value of the option; undefined when it was not given. */
@@ -25,6 +27,7 @@ export function parseArguments(command: string, args: readonly string[], options
   };
   return {
     positionals,
+    has: (name) => values[name] !== undefined,
     flag: (name) => values[name] === true,
     text,
     number: (name) => {
@@ -49,6 +52,12 @@ function parse(
   }
 }
 
+/** Refuses the options `names`, which would do nothing; `why` follows the option's name. */
+export function refuseOptions(given: Arguments, names: readonly string[], why: string): void {
+  const name = names.find((one) => given.has(one));
+  if (name !== undefined) throw new CliError(EXIT_USAGE, `--${name} ${why}`);
+}
+
 /** The one file that a command takes. */
 export function onlyPositional(command: string, what: string, { positionals }: Arguments): string {
   const [path, ...more] = positionals;
@@ -65,6 +74,6 @@ export function pasidWidth(given: Arguments): number | undefined {
   if (width === undefined || (width >= 1 && width <= PASID_WIDTH_LIMIT)) return width;
   throw new CliError(
     EXIT_USAGE,
-    `--pasid-width is ${width}: a PASID has 1 to ${PASID_WIDTH_LIMIT} bits, and without this option none is asked for`,
+    `--pasid-width is ${width}: a PASID has 1 to ${PASID_WIDTH_LIMIT} bits; --help says what is shown without this option`,
   );
 }

@@ -2,7 +2,7 @@ import { fileURLToPath } from 'node:url';
 import { type PciSegment, VpciError } from '../../src/index.ts';
 import type { DumpedFunction } from '../../src/inspect/index.ts';
 import { hex } from '../../src/pci/bdf.ts';
-import { type Arguments, parseArguments, pasidWidth } from './arguments.ts';
+import { type Arguments, parseArguments, pasidWidth, refuseOptions } from './arguments.ts';
 import type { Guest } from './demo/guest.ts';
 import { loadV86 } from './demo/load-v86.ts';
 import { printStory } from './demo/print.ts';
@@ -57,8 +57,10 @@ export async function demo(args: readonly string[], output: Output): Promise<num
   });
   if (given.flag('linux')) {
     const { demoLinux } = await import('./demo-linux.ts');
+    refuseOptions(given, ['function', 'guest'], 'is for the demo without --linux');
     return await demoLinux(withoutDump(given), output);
   }
+  refuseOptions(given, ['qemu', 'kernel', 'headers'], 'is about a Linux guest: give --linux too');
   const width = pasidWidth(given);
   const wanted = guestKind(given);
   const path = dumpPath(given);

@@ -4,12 +4,11 @@ import {
   type OpenVfioOptions,
   type PassthroughFunction,
   passthroughFunction,
-  queryPasidFeature,
   type VfioDevice,
 } from '../vfio/index.ts';
-import type { Arguments, OptionTable } from './arguments.ts';
+import { type Arguments, type OptionTable, refuseOptions } from './arguments.ts';
 import { CliError, EXIT_NO, EXIT_USAGE } from './exit-code.ts';
-import { viewOptions } from './view-options.ts';
+import { hostViewOptions } from './view-options.ts';
 
 /** How a device of this host is opened. */
 export const HOST_DEVICE_OPTIONS: OptionTable = {
@@ -19,7 +18,8 @@ export const HOST_DEVICE_OPTIONS: OptionTable = {
 };
 
 /** Lines for a command's help that takes `--host`. */
-export const HOST_DEVICE_HELP = `  --host BDF             a device of this host, bound to vfio-pci; PASID as the host reports it
+export const HOST_DEVICE_HELP = `  --host BDF             a device of this host, bound to vfio-pci; PASID as the host reports it, so that
+                         --exec and --priv are refused, and --pasid-width N shows N bits at most
   --via, --vf-token, --root   how to open it: as for vpci host
 `;
 
@@ -29,14 +29,26 @@ export function openOptions(given: Arguments): OpenVfioOptions {
   if (via !== undefined && via !== 'cdev' && via !== 'group') {
     throw new CliError(EXIT_USAGE, `--via is "${via}": it is cdev or group`);
   }
-  return { via, vfToken: given.text('vf-token'), root: given.text('root') ?? '/' };
+  const vfToken = given.text('vf-token');
+  if (vfToken !== undefined && !/^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(vfToken)) {
+    throw new CliError(
+      EXIT_USAGE,
+      `--vf-token is "${vfToken}": write it as a UUID, xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx`,
+    );
+  }
+  return { via, vfToken, root: given.text('root') ?? '/' };
+}
+
+/** Without `--host` there is nothing to open. */
+export function refuseHostOptions(given: Arguments): void {
+  const why = 'is about a device of this host: give --host BDF too';
+  refuseOptions(given, Object.keys(HOST_DEVICE_OPTIONS), why);
 }
 
 /** A device of the host that `--host` names. Refusals of the host end with exit code 1. */
 export async function openHostDevice(bdf: string, given: Arguments): Promise<VfioDevice> {
-  if (given.text('function') !== undefined) {
-    throw new CliError(EXIT_USAGE, '--function is about a dump: --host names one device');
-  }
+  // Before anything is opened.
+  hostViewOptions(given);
   const options = openOptions(given);
   try {
     return await openVfioDevice(bdf, options);
@@ -45,12 +57,11 @@ export async function openHostDevice(bdf: string, given: Arguments): Promise<Vfi
   }
 }
 
-/** The function that a guest gets of it, with the options of a view; PASID as the host says unless they do. */
+/** The function that a guest gets of it, with the options of a view; PASID as the host says, or less. */
 export function hostFunction(device: VfioDevice, given: Arguments): PassthroughFunction {
-  const { pasid, ...options } = viewOptions(given);
+  const options = hostViewOptions(given);
   try {
-    const query = queryPasidFeature(device, { probeAttach: false });
-    return passthroughFunction(device, { ...options, query: { ...query, feature: pasid ?? query.feature } });
+    return passthroughFunction(device, { ...options, probeAttach: false });
   } catch (error) {
     throw asCliError(error);
   }

@@ -2,7 +2,7 @@ import { formatBdf, parseBdf, type PciFunction, PciSegment, VpciError } from '..
 import { serveVfioUser, type Transport, VfioUserDevice, type VfioUserServer } from '../vfio-user/index.ts';
 import { type Arguments, type OptionTable, parseArguments } from './arguments.ts';
 import { CliError, EXIT_NO, EXIT_OK, EXIT_USAGE } from './exit-code.ts';
-import { HOST_DEVICE_HELP, HOST_DEVICE_OPTIONS } from './host-device.ts';
+import { HOST_DEVICE_HELP, HOST_DEVICE_OPTIONS, refuseHostOptions } from './host-device.ts';
 import type { Output } from './io.ts';
 import { demoDevice } from './serve/demo-device.ts';
 import { dumpedDevice } from './serve/dumped-device.ts';
@@ -21,7 +21,7 @@ interrupted. Prints the QEMU options to use it, and then what the guest does wit
   --dump DUMP            serve a function of a dump: lspci -xxxx text, or a binary config file of sysfs
 ${HOST_DEVICE_HELP}                         (its interrupts and the client's memory need the transport koffi)
   --rid BB:DD.F          its requester ID in the log; default: as in the dump, else 01:00.0
-${VIEW_OPTIONS_HELP}  --transport NAME       koffi, net or inherited; default: the best that works here
+${VIEW_OPTIONS_HELP}  --transport NAME       koffi, net, inherited, or auto, the default: the best that works here
   --fd N                 serve the connected socket that is descriptor N, in place of --socket
   --memory-file PATH     the guest's memory (memory-backend-file, share=on), where no descriptor of it arrives
   --reads                log every read, too
@@ -56,6 +56,7 @@ export async function serve(args: readonly string[], output: Output): Promise<nu
   if (stray !== undefined)
     throw new CliError(EXIT_USAGE, `"${stray}" is no option; give the dump with --dump`);
   const socket = given.text('socket');
+  if (socket === '') throw new CliError(EXIT_USAGE, '--socket is empty: give the path to listen at');
   const fd = given.number('fd');
   if ((socket === undefined) === (fd === undefined)) {
     throw new CliError(
@@ -102,6 +103,7 @@ async function deviceFor(given: Arguments): Promise<Served> {
     const host = await serveHost(bdf, given);
     return placed(host.fn, asked ?? host.bdf, host);
   }
+  refuseHostOptions(given);
   const made = dump === undefined ? demoDevice(given) : dumpedDevice(dump, given);
   return placed(made.fn, asked ?? made.bdf, undefined);
 }

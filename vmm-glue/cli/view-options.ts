@@ -1,5 +1,5 @@
 import type { GuestViewOptions } from '../../src/inspect/index.ts';
-import { type Arguments, type OptionTable, pasidWidth } from './arguments.ts';
+import { type Arguments, type OptionTable, pasidWidth, refuseOptions } from './arguments.ts';
 import { CliError, EXIT_USAGE } from './exit-code.ts';
 
 /** What to show of a dump: the options of `view`, which `explain` takes too. */
@@ -29,24 +29,40 @@ export const VIEW_OPTIONS_HELP = `  --pasid-width N        show a PASID capabili
   --id VVVV:DDDD         IDs of a virtual function, whose own read ffff
 `;
 
-/** The options of a guest's view out of the command line. */
+/** What a guest is shown of a function whose PASID the host answers for. */
+export interface HostViewOptions extends Omit<GuestViewOptions, 'pasid'> {
+  /** `--pasid-width`: the most bits to show. */
+  readonly maxPasidWidth: number | undefined;
+}
+
+/** The options of a guest's view of a dump out of the command line, which stands in for the host's answer. */
 export function viewOptions(given: Arguments): GuestViewOptions {
   const width = pasidWidth(given);
   if (width === undefined) {
-    for (const name of ['exec', 'priv', 'pasid-offset', 'control']) {
-      if (given.flag(name) || given.text(name) !== undefined) {
-        throw new CliError(EXIT_USAGE, `--${name} is about a PASID capability: give --pasid-width too`);
-      }
-    }
+    const names = ['exec', 'priv', 'pasid-offset', 'control'];
+    refuseOptions(given, names, 'is about a PASID capability: give --pasid-width too');
   }
+  return {
+    ...shownOptions(given),
+    ...(width === undefined
+      ? {}
+      : { pasid: { width, execute: given.flag('exec'), privileged: given.flag('priv') } }),
+  };
+}
+
+/** The same for a device of the host, which says itself what it has. */
+export function hostViewOptions(given: Arguments): HostViewOptions {
+  refuseOptions(given, ['exec', 'priv'], 'is what the host says: leave it out beside --host');
+  refuseOptions(given, ['function'], 'is about a dump: --host names one device');
+  return { ...shownOptions(given), maxPasidWidth: pasidWidth(given) };
+}
+
+function shownOptions(given: Arguments): Omit<GuestViewOptions, 'pasid'> {
   const control = given.text('control') ?? 'latch';
   if (control !== 'latch' && control !== 'drop') {
     throw new CliError(EXIT_USAGE, `--control is "${control}": it is latch or drop`);
   }
   return {
-    ...(width === undefined
-      ? {}
-      : { pasid: { width, execute: given.flag('exec'), privileged: given.flag('priv') } }),
     pasidOffset: given.number('pasid-offset'),
     control,
     // Left out, a physical ATS or Page Request capability is shown as it is.

@@ -9,7 +9,13 @@ import {
 import { type Arguments, onlyPositional, type OptionTable, parseArguments } from './arguments.ts';
 import { loadDump, selectFunctions } from './dump-input.ts';
 import { CliError, EXIT_NO, EXIT_OK, EXIT_USAGE } from './exit-code.ts';
-import { HOST_DEVICE_HELP, HOST_DEVICE_OPTIONS, hostFunction, openHostDevice } from './host-device.ts';
+import {
+  HOST_DEVICE_HELP,
+  HOST_DEVICE_OPTIONS,
+  hostFunction,
+  openHostDevice,
+  refuseHostOptions,
+} from './host-device.ts';
 import type { Output } from './io.ts';
 import { VIEW_OPTIONS, VIEW_OPTIONS_HELP, viewOptions } from './view-options.ts';
 
@@ -48,6 +54,7 @@ export async function view(args: readonly string[], output: Output): Promise<num
 }
 
 function viewDump(given: Arguments): Viewed[] {
+  refuseHostOptions(given);
   const path = onlyPositional('view', 'dump', given);
   const options = viewOptions(given);
   return viewAll(selectFunctions(loadDump(path), given.text('function')), options);

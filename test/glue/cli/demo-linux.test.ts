@@ -27,4 +27,13 @@ describe('vpci demo --linux on a machine without the parts', () => {
     expect(code).toBe(2);
     expect(err).toContain('takes no dump');
   });
+
+  it.each([
+    ['--guest', 'v86'],
+    ['--function', '01:00.0'],
+  ])('takes no %s', (option, value) => {
+    const { code, err } = vpci(['demo', '--linux', option, value]);
+    expect(code).toBe(2);
+    expect(err).toContain(`${option} is for the demo without --linux`);
+  });
 });

@@ -114,6 +114,9 @@ describe('vpci demo', () => {
     ['a width of 0', ['--pasid-width', '0']],
     ['a width of 21', ['--pasid-width', '21']],
     ['a function that is not there', ['--function', '00:00.0']],
+    ['QEMU without Linux', ['--qemu', 'x']],
+    ['a kernel without Linux', ['--kernel', 'x']],
+    ['headers without Linux', ['--headers', 'x']],
     ['an unknown option', ['--slowly']],
   ])('exits with 2 for %s', (_, args) => {
     const { code, out, err } = vpci(['demo', ...args]);

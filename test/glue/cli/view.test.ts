@@ -180,6 +180,9 @@ describe('vpci view does not take', () => {
       /no function 09:00\.0: it has 01:00\.0/,
     ],
     ['IDs that are none', ['--id', '8086'], /VVVV:DDDD/],
+    ['how to open a device', ['--via', 'bogus'], /--via is about a device of this host: give --host BDF/],
+    ['a VF token of no device', ['--vf-token', 'x'], /--vf-token is about a device of this host/],
+    ['a root of no device', ['--root', '/'], /--root is about a device of this host/],
     ['an unknown option', ['--pasid'], /--pasid.*vpci view --help/],
   ])('%s', (_, args, message) => {
     const { code, out, err } = vpci(['view', igb, ...args]);

@@ -44,6 +44,8 @@ describe('vpci host without VFIO', () => {
     [['gpu'], 'is no PCI address'],
     [['01:00.0', '02:00.0'], 'takes one PCI address'],
     [['--via', 'sea'], '--via is "sea"'],
+    [['--vf-token', 'x'], '--vf-token is "x"'],
+    [['01:00.0', '--vf-token', 'x'], '--vf-token is "x"'],
     [['--nothing'], 'lists the options'],
   ])('is a usage error: %s', (args, words) => {
     const { code, out, err } = vpci(['host', ...args, ...NOWHERE]);

@@ -81,6 +81,21 @@ bed('vfio-shim', whyNoShim)('vpci view --host', () => {
     const { code, out } = view(['--host', '1:0.0', '--pasid-width', '8', '--json', '--root', root]);
     expect(code).toBe(0);
     expect(out).toContain('"width": 8');
+    const placed = view(['--host', '1:0.0', '--pasid-offset', '0x400', '--json', '--root', root]);
+    expect(placed.code).toBe(0);
+    expect(placed.out).toMatch(/"offset": 1024,\s+"width": 16,/);
+    const dropped = view(['--host', '1:0.0', '--control', 'drop', '--json', '--root', root]);
+    expect(dropped.out).toContain('"control": "drop"');
+  });
+
+  it.each([
+    ['16 bits', WIDTH, '20', '"width": 16'],
+    ['none', { WIDTH: '0', CAPS: '8' }, '20', '"pasid": null'],
+  ])('never shows more than the host has: %s', (_, kernel, width, shown) => {
+    const args = ['--host', '1:0.0', '--pasid-width', width, '--json', '--root', hostTree()];
+    const { code, out } = view(args, kernel);
+    expect(code).toBe(0);
+    expect(out).toContain(shown);
   });
 
   it.each([
@@ -88,6 +103,9 @@ bed('vfio-shim', whyNoShim)('vpci view --host', () => {
     [['--host', 'gpu'], 2, 'is no PCI address'],
     [['--host', '1:0.0', '--function', '1:0.0'], 2, '--host names one device'],
     [['--host', '1:0.0', '--via', 'sea'], 2, '--via is "sea"'],
+    [['--host', '1:0.0', '--exec'], 2, '--exec is what the host says'],
+    [['--host', '1:0.0', '--pasid-width', '20', '--priv'], 2, '--priv is what the host says'],
+    [['--host', '1:0.0', '--vf-token', 'x'], 2, '--vf-token is "x"'],
     [['--host', '2:0.0'], 1, 'has no PCI device 0000:02:00.0'],
   ])('refuses %s', (args, code, words) => {
     const ran = view([...args, '--root', hostTree()]);

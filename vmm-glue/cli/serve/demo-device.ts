@@ -6,7 +6,7 @@ import {
   powerManagementCapability,
   serialNumberCapability,
 } from '../../../src/index.ts';
-import { type Arguments, pasidWidth } from '../arguments.ts';
+import { type Arguments, refuseOptions } from '../arguments.ts';
 import { viewOptions } from '../view-options.ts';
 
 /** Bits of PASID of the demonstration, unless `--pasid-width` says otherwise. */
@@ -16,14 +16,16 @@ const SCRATCH_BYTES = 0x1000;
 /** A device of our own: PASID, ATS, PRI, MSI, and 4 KiB of registers that hold what is written to them. */
 export function demoDevice(given: Arguments): { fn: PciFunction; bdf: string } {
   const scratch = new DataView(new ArrayBuffer(SCRATCH_BYTES));
-  const asked = pasidWidth(given) === undefined ? undefined : viewOptions(given);
+  refuseOptions(given, ['function', 'id'], 'is about a dump: --demo has one device, with IDs of its own');
+  const asked = viewOptions(given);
   const fn = createFunction({
     vendorId: 0x1b36,
     deviceId: 0x00f5,
     classCode: 0x120000,
-    pasid: asked?.pasid ?? { width: DEMO_WIDTH, execute: true, privileged: true },
-    pasidOffset: asked?.pasidOffset,
-    control: asked?.control,
+    pasid: asked.pasid ?? { width: DEMO_WIDTH, execute: true, privileged: true },
+    pasidOffset: asked.pasidOffset,
+    control: asked.control,
+    present: asked.present,
     ats: true,
     pri: true,
     capabilities: [
