@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { styleText } from 'node:util';
 import { dmarTable } from '../../src/acpi/index.ts';
+import { VpciError } from '../../src/index.ts';
 import { hex } from '../../src/pci/bdf.ts';
 import {
   compileGuest,
@@ -27,14 +28,17 @@ type Who = 'Linux' | 'guest' | 'unit';
 
 /** A line of the story. */
 interface Moment {
-  /** Milliseconds since QEMU was started. */
-  readonly at: number;
+  /** Milliseconds since QEMU was started; null for Linux's log, which comes at the end. */
+  readonly at: number | null;
   readonly who: Who;
   readonly what: string;
 }
 
 /** How the guest program begins a line of the kernel's log. */
 const KERNEL = 'kernel: ';
+
+/** What ends the demo, and with it QEMU. */
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 const COLOURS = { Linux: 'magenta', guest: 'cyan', unit: 'blue' } as const;
 
@@ -51,11 +55,19 @@ export async function demoLinux(given: Arguments, output: Output): Promise<numbe
   const print = (moment: Moment): void => {
     output.out(json ? `${JSON.stringify(moment)}\n` : printMoment(moment, output.colour));
   };
-  const { exitCode, console, stderr, milliseconds } = await play(parts, width, print);
+  const run = await playUntilInterrupted(parts, width, print, output.closed);
+  if (run === undefined) {
+    if (output.closed.aborted) return EXIT_OK;
+    throw new CliError(EXIT_NO, 'interrupted');
+  }
+  const { exitCode, console, stderr, milliseconds } = run;
   if (exitCode !== 0 || !/^end: /m.test(console)) {
     const said = [...console.trimEnd().split('\n').slice(-5), ...stderr.trimEnd().split('\n').slice(0, 5)];
     throw new CliError(EXIT_NO, `the guest did not come to its end\n${said.join('\n')}`);
   }
+  const log = console.split('\n').filter((line) => line.startsWith(KERNEL));
+  if (!json && log.length > 0) output.out('\nWhat Linux has in its log, in its order:\n');
+  for (const line of log) print({ at: null, who: 'Linux', what: `says ${line.slice(KERNEL.length)}` });
   if (!json) output.out(`\nThe virtual machine ran for ${(milliseconds / 1000).toFixed(1)} s.\n`);
   return EXIT_OK;
 }
@@ -71,12 +83,44 @@ Device:  01:00.0, with a PASID capability of ${width} bits; it sends what the gu
 `;
 }
 
-async function play(parts: LinuxParts, width: number, print: (moment: Moment) => void): Promise<LinuxRun> {
+/** Undefined when a signal ended it, or nobody reads the output any more. */
+async function playUntilInterrupted(
+  parts: LinuxParts,
+  width: number,
+  print: (moment: Moment) => void,
+  closed: AbortSignal,
+): Promise<LinuxRun | undefined> {
+  const interrupted = new AbortController();
+  const interrupt = (): void => interrupted.abort();
+  for (const name of SIGNALS) process.on(name, interrupt);
+  closed.addEventListener('abort', interrupt);
+  if (closed.aborted) interrupt();
+  try {
+    const run = await play(parts, width, print, interrupted.signal);
+    return interrupted.signal.aborted ? undefined : run;
+  } catch (error) {
+    // The terminal interrupts the compiler too.
+    if (interrupted.signal.aborted) return undefined;
+    if (error instanceof VpciError) throw new CliError(EXIT_NO, `${error.message} (${error.code})`);
+    throw error;
+  } finally {
+    for (const name of SIGNALS) process.off(name, interrupt);
+    closed.removeEventListener('abort', interrupt);
+  }
+}
+
+async function play(
+  parts: LinuxParts,
+  width: number,
+  print: (moment: Moment) => void,
+  signal: AbortSignal,
+): Promise<LinuxRun> {
   const folder = mkdtempSync(join(tmpdir(), 'vpci-'));
   const service = new AbortController();
   try {
     const program = join(folder, 'init');
     await compileGuest(parts.headers, program);
+    signal.throwIfAborted();
     const started = performance.now();
     const tell = (who: Who, what: string): void => print({ at: performance.now() - started, who, what });
     const unit = new RemappingUnit((memory) => new WatchedUnit({ memory }, (what) => tell('Linux', what)));
@@ -116,9 +160,9 @@ async function play(parts: LinuxParts, width: number, print: (moment: Moment) =>
       endpointSocket: sockets.endpoint,
       folder,
       mode: parts.hasIommufd ? 'base' : 'probe',
+      signal,
       onLine: (line) => {
-        if (line.startsWith(KERNEL)) tell('Linux', `says ${line.slice(KERNEL.length)}`);
-        else if (line.includes(': ')) tell('guest', line);
+        if (!line.startsWith(KERNEL) && line.includes(': ')) tell('guest', line);
       },
     });
   } finally {
@@ -142,5 +186,6 @@ function printMoment({ at, who, what }: Moment, colour: boolean): string {
     colour && who === 'unit'
       ? styleText(what.includes('rejected') ? 'red' : 'green', what, { validateStream: false })
       : what;
-  return `${(at / 1000).toFixed(2).padStart(6)} s  ${name}  ${text}\n`;
+  const time = at === null ? '' : `${(at / 1000).toFixed(2)} s`;
+  return `${time.padStart(8)}  ${name}  ${text}\n`;
 }

@@ -9,6 +9,8 @@ export interface Output {
   out(text: string): void;
   /** Writes text to standard error. */
   err(text: string): void;
+  /** Aborts when what is written arrives nowhere any more: the reader has gone, or the disk is full. */
+  readonly closed: AbortSignal;
 }
 
 /** The file at `path`, or standard input for `-`. */

@@ -77,7 +77,7 @@ export async function serve(args: readonly string[], output: Output): Promise<nu
     log.serving(server, formatBdf(rid), socket ?? `descriptor ${fd}`);
     if (socket !== undefined && !given.flag('json') && !given.flag('quiet')) output.err(qemuCommand(socket));
     host?.follow(device, (error) => log.error(error));
-    await untilEnded(server, interrupted);
+    await untilEnded(server, interrupted, output.closed);
   } finally {
     host?.close();
   }
@@ -160,11 +160,18 @@ function transportOf(name: string | undefined): Transport | undefined {
   throw new CliError(EXIT_USAGE, `--transport is "${name}": it is koffi, net, inherited or auto`);
 }
 
-async function untilEnded(server: VfioUserServer, interrupted: AbortController): Promise<void> {
+async function untilEnded(
+  server: VfioUserServer,
+  interrupted: AbortController,
+  closed: AbortSignal,
+): Promise<void> {
   const interrupt = (): void => interrupted.abort();
+  closed.addEventListener('abort', interrupt);
+  if (closed.aborted) interrupt();
   // A thread that blocks in a read hears no signal; then the default action ends the process, which owns no socket.
   const signals = server.transport === 'inherited' ? [] : (['SIGINT', 'SIGTERM'] as const);
   for (const signal of signals) process.once(signal, interrupt);
   await server.ended;
   for (const signal of signals) process.off(signal, interrupt);
+  closed.removeEventListener('abort', interrupt);
 }
