@@ -8,7 +8,7 @@ import { TraceLine } from './trace-line.ts';
 import type { TraceAction, TraceAnswer, TraceSurroundings } from './trace-op.ts';
 import { TraceWorld } from './trace-world.ts';
 
-/** Version of the trace format (design 8.2); a trace may name it in its first line. */
+/** Version of the trace format, which docs/trace.md describes; a trace may name it in its first line. */
 export const TRACE_VERSION = 1;
 
 /** One line of a replay's output: `i` is the line of the trace, from 1. */

@@ -47,9 +47,21 @@ function parse(
   try {
     return parseArgs({ args: [...args], options, allowPositionals: true, strict: true });
   } catch (error) {
-    const why = error instanceof Error ? error.message.split('. To specify')[0] : String(error);
-    throw new CliError(EXIT_USAGE, `${why}; "vpci ${command} --help" lists the options`);
+    const why = describe(error instanceof Error ? error.message : String(error));
+    throw new CliError(EXIT_USAGE, `${why}; ${seeHelp(command)}`);
   }
+}
+
+/** What Node says, in one line. */
+function describe(message: string): string {
+  const [, ambiguous] = /^Option '[^']*?(--[\w-]+)[^']*' argument is ambiguous/.exec(message) ?? [];
+  if (ambiguous !== undefined)
+    return `${ambiguous} takes a value, and one that begins with "-" as ${ambiguous}=VALUE`;
+  return message.split(/\. To specify|\n/)[0] ?? message;
+}
+
+function seeHelp(command: string): string {
+  return `"vpci ${command} --help" lists the options`;
 }
 
 /** Refuses the options `names`, which would do nothing; `why` follows the option's name. */
@@ -64,7 +76,7 @@ export function onlyPositional(command: string, what: string, { positionals }: A
   if (path !== undefined && more.length === 0) return path;
   throw new CliError(
     EXIT_USAGE,
-    `vpci ${command} takes one ${what} (- for standard input), not ${positionals.length}`,
+    `takes one ${what} (- for standard input), not ${positionals.length}; ${seeHelp(command)}`,
   );
 }
 

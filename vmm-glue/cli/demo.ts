@@ -73,12 +73,12 @@ export async function demo(args: readonly string[], output: Output): Promise<num
 
 function dumpPath({ positionals }: Arguments): string | undefined {
   if (positionals.length <= 1) return positionals[0];
-  throw new CliError(EXIT_USAGE, `vpci demo takes at most one dump, not ${positionals.length}`);
+  throw new CliError(EXIT_USAGE, `takes at most one dump, not ${positionals.length}`);
 }
 
 function withoutDump(given: Arguments): Arguments {
   if (given.positionals.length === 0) return given;
-  throw new CliError(EXIT_USAGE, 'vpci demo --linux takes no dump: its device is one of its own');
+  throw new CliError(EXIT_USAGE, '--linux takes no dump: its device is one of its own');
 }
 
 function guestKind(given: Arguments): 'v86' | 'scripted' | undefined {

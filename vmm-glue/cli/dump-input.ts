@@ -5,7 +5,7 @@ import { readInput } from './io.ts';
 
 /** The functions in the dump at `path`. */
 export function loadDump(path: string): DumpedFunction[] {
-  const bytes = readInput(path);
+  const bytes = withoutMark(readInput(path));
   try {
     return parseDump(bytes);
   } catch (error) {
@@ -13,6 +13,15 @@ export function loadDump(path: string): DumpedFunction[] {
       throw new CliError(EXIT_USAGE, `${path}: ${error.message} (${error.code})`);
     throw error;
   }
+}
+
+/** Sizes of a binary config file, which may begin with any bytes. */
+const CONFIG_SIZES: ReadonlySet<number> = new Set([64, 256, 4096]);
+
+/** Some editors put a byte order mark before text. */
+function withoutMark(bytes: Uint8Array): Uint8Array {
+  const marked = bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf;
+  return marked && !CONFIG_SIZES.has(bytes.length) ? bytes.subarray(3) : bytes;
 }
 
 /** The function that `bdf` names, with or without its domain; all of them when `bdf` is undefined. */

@@ -61,7 +61,7 @@ export interface HostRefusal {
 export async function host(args: readonly string[], output: Output): Promise<number> {
   const given = parseArguments('host', args, OPTIONS);
   const [bdf, ...more] = given.positionals;
-  if (more.length > 0) throw new CliError(EXIT_USAGE, 'vpci host takes one PCI address, or none');
+  if (more.length > 0) throw new CliError(EXIT_USAGE, 'takes one PCI address, or none');
   const root = given.text('root') ?? '/';
   const options = openOptions(given);
   const query: PasidQueryOptions = {

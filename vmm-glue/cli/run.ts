@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { CliError, EXIT_BUG, EXIT_OK, EXIT_USAGE } from './exit-code.ts';
 import type { Output } from './io.ts';
 
@@ -75,12 +76,21 @@ const COMMANDS: ReadonlyMap<string, Entry> = new Map<string, Entry>([
   ],
 ]);
 
+/** Beside the sources, in a checkout and in an installed package; this file runs from dist/vmm-glue/cli. */
+const MANIFEST = new URL('../../../package.json', import.meta.url);
+
 /** Runs `vpci` with `args`; the result is the exit code. */
 export async function run(args: readonly string[], output: Output): Promise<number> {
+  // "vpci help view" is "vpci view --help".
+  if (args[0] === 'help' && args[1] !== undefined) return await run([args[1], '--help'], output);
   const [name = '--help', ...rest] = args;
   if (name === '--help' || name === '-h' || name === 'help') {
     output.out(usage());
     return args.length === 0 ? EXIT_USAGE : EXIT_OK;
+  }
+  if (name === '--version') {
+    output.out(`${version()}\n`);
+    return EXIT_OK;
   }
   const entry = COMMANDS.get(name);
   if (entry === undefined) {
@@ -107,7 +117,12 @@ export async function run(args: readonly string[], output: Output): Promise<numb
   }
 }
 
+function version(): string {
+  const manifest: { readonly version: string } = JSON.parse(readFileSync(MANIFEST, 'utf8'));
+  return manifest.version;
+}
+
 function usage(): string {
   const commands = [...COMMANDS].map(([name, { summary }]) => `  ${name.padEnd(8)} ${summary}`);
-  return `Usage: vpci COMMAND [options]\n\n${commands.join('\n')}\n\n"vpci COMMAND --help" lists a command's options.\n`;
+  return `Usage: vpci COMMAND [options]\n\n${commands.join('\n')}\n\n"vpci COMMAND --help" lists a command's options, and "vpci --version" says which vpci this is.\n`;
 }

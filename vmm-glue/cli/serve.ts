@@ -14,7 +14,7 @@ import { VIEW_OPTIONS, VIEW_OPTIONS_HELP } from './view-options.ts';
 export const SERVE_HELP: string = `Usage: vpci serve --socket PATH (--demo | --dump DUMP | --host BDF) [options]
 
 Serves a function over vfio-user, for QEMU (10.1 or later) and whoever else speaks the protocol, until it is
-interrupted. Prints the QEMU options to use it, and then what the guest does with it.
+interrupted. Prints the options of QEMU 11.1 to use it, and then what the guest does with it.
 
   --socket PATH          where to listen; only its owner may connect. A socket left by a dead server is replaced
   --demo                 serve a small device of our own, with PASID

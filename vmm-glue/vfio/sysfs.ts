@@ -64,7 +64,7 @@ export function isVfioBound({ driver, cdev }: HostDevice): boolean {
 }
 
 /** Every PCI device of the host that VFIO has, by address. */
-export function vfioDevices(root: string): HostDevice[] {
+export function vfioDevices(root: string = '/'): HostDevice[] {
   return entries(join(root, 'sys/bus/pci/devices'))
     .filter((name) => tryParseBdf(name) !== undefined)
     .toSorted()

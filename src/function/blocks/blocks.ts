@@ -17,7 +17,10 @@ const ATTENTION_BUTTON_AND_INDICATORS = 0x0000001b;
 
 /** Options of {@link expressCapability}. */
 export interface ExpressOptions {
-  /** Device/Port Type, 4 bits (`DEVICE_TYPE_*`). Default: endpoint. */
+  /**
+   * Device/Port Type, 4 bits (PCIe 7.5.3.2, table 7-19): 0 endpoint, 1 legacy endpoint, 9 RC integrated endpoint, and
+   * others. Default 0.
+   */
   readonly deviceType?: number;
   /** Function Level Reset can be initiated. Default true for endpoints. */
   readonly flr?: boolean;

@@ -1,5 +1,7 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { vpci } from './support.ts';
+import { repo, vpci } from './support.ts';
 
 describe('vpci', () => {
   it('lists its commands', () => {
@@ -12,9 +14,18 @@ describe('vpci', () => {
     expect(vpci([])).toEqual({ ...help, code: 2 });
   });
 
+  it('says its version', () => {
+    const { version } = JSON.parse(readFileSync(join(repo, 'package.json'), 'utf8')) as { version: string };
+    expect(vpci(['--version'])).toEqual({ code: 0, out: `${version}\n`, err: '' });
+  });
+
   it.each(['demo', 'view', 'replay'])('%s has help', (name) => {
-    for (const flag of ['--help', '-h']) {
-      const { code, out } = vpci([name, flag]);
+    for (const args of [
+      [name, '--help'],
+      [name, '-h'],
+      ['help', name],
+    ]) {
+      const { code, out } = vpci(args);
       expect(code).toBe(0);
       expect(out).toMatch(new RegExp(`^Usage: vpci ${name} `));
       expect(out).toContain('Exit code: 0 ');
@@ -25,5 +36,6 @@ describe('vpci', () => {
     const { code, out, err } = vpci(['look']);
     expect([code, out]).toEqual([2, '']);
     expect(err).toContain('there is no command "look"');
+    expect(vpci(['help', 'look'])).toEqual({ code, out, err });
   });
 });

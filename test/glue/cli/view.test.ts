@@ -64,6 +64,8 @@ describe('vpci view', () => {
     const binary = vpci(['view', '-', '--pasid-width', '8'], bytes);
     expect(binary.code).toBe(0);
     expect(binary.out.split('\n').slice(1)).toEqual(expected.split('\n').slice(1));
+    const marked = vpci(['view', '-', '--pasid-width', '8'], `\uFEFF${captureText('igb-82576')}`);
+    expect(marked).toMatchObject({ code: 0, out: expected });
   });
 
   it('gives one object with --json', () => {
@@ -160,7 +162,11 @@ describe('vpci view does not read', () => {
     const path = join(scratch, 'dump.txt');
     writeFileSync(path, captureText('igb-82576'));
     expect(vpci(['view', path, path]).code).toBe(2);
-    expect(vpci(['view']).code).toBe(2);
+    expect(vpci(['view'])).toEqual({
+      code: 2,
+      out: '',
+      err: 'vpci view: takes one dump (- for standard input), not 0; "vpci view --help" lists the options\n',
+    });
   });
 });
 
@@ -170,6 +176,11 @@ describe('vpci view does not take', () => {
     ['a width of 21', ['--pasid-width', '21'], /--pasid-width is 21: a PASID has 1 to 20 bits/],
     ['a width that is no number', ['--pasid-width', 'wide'], /--pasid-width takes a number/],
     ['a negative width', ['--pasid-width=-1'], /--pasid-width takes a number/],
+    [
+      'a negative width, apart',
+      ['--pasid-width', '-1'],
+      /^vpci view: --pasid-width takes a value, [^\n]*--pasid-width=VALUE; [^\n]*\n$/,
+    ],
     ['a width without a number', ['--pasid-width'], /pasid-width/],
     ['details of no PASID', ['--exec'], /--exec is about a PASID capability: give --pasid-width too/],
     ['an offset of no PASID', ['--pasid-offset', '0x400'], /give --pasid-width too/],

@@ -5,7 +5,7 @@ export function qemuCommand(socket: string): string {
     bus: 'rp0',
     socket: { type: 'unix', path: socket },
   });
-  return `Start QEMU (10.1 or later) with
+  return `Start QEMU (11.1 or later: before, the IOMMU's options had other names) with
 
   qemu-system-x86_64 -M q35,memory-backend=ram -m 512 -nodefaults -display none -serial stdio \\
     -object memory-backend-memfd,id=ram,size=512M,share=on \\
