@@ -1,13 +1,20 @@
 // Runs the code blocks of README.md and docs/ (see parseBlocks for the rules), so that samples stay true.
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { transformWithOxc } from 'vite';
 import { afterAll, describe, expect, it } from 'vitest';
-import { expectedOfJs, matchLines, parseBlocks, shellSteps, type Block } from '../support/samples.ts';
+import {
+  type Block,
+  documents,
+  expectedOfJs,
+  matchLines,
+  parseBlocks,
+  repo,
+  shellSteps,
+} from '../support/samples.ts';
 
-const repo = fileURLToPath(new URL('../..', import.meta.url));
 const bin = mkdtempSync(join(tmpdir(), 'vpci-samples-'));
 afterAll(() => rmSync(bin, { recursive: true, force: true }));
 writeFileSync(
@@ -22,24 +29,18 @@ const env = {
   FORCE_COLOR: undefined,
 };
 
-function documents(): string[] {
-  const docs = join(repo, 'docs');
-  const inDocs = existsSync(docs) ? readdirSync(docs, { recursive: true, encoding: 'utf8' }) : [];
-  return ['README.md', ...inDocs.filter((name) => name.endsWith('.md')).map((name) => `docs/${name}`)]
-    .filter((name) => !name.includes('node_modules') && existsSync(join(repo, name)))
-    .toSorted();
-}
-
 function linesOf(text: string): string[] {
   return text === '' ? [] : text.replace(/\n$/, '').split('\n');
 }
 
-function runJs(block: Block): void {
+async function runJs(block: Block): Promise<void> {
+  const source = block.lines.join('\n');
+  const input = block.language === 'ts' ? (await transformWithOxc(source, 'sample.ts')).code : source;
   const result = spawnSync(process.execPath, ['--input-type=module', '-'], {
     cwd: repo,
     encoding: 'utf8',
     env,
-    input: block.lines.join('\n'),
+    input,
     timeout: 50_000,
   });
   expect(result.status, result.stderr).toBe(0);
@@ -75,25 +76,39 @@ for (const name of documents()) {
   describe(name, () => {
     for (const block of blocks) {
       it(`${block.language} block at line ${block.line}`, () =>
-        block.language === 'js' ? runJs(block) : runSh(block));
+        block.language === 'sh' ? runSh(block) : runJs(block));
     }
   });
 }
 
 describe('the rules for samples', () => {
-  it('finds js blocks and vpci sessions, and leaves no-run and other blocks alone', () => {
+  it('finds js and ts blocks and vpci sessions, and leaves no-run and other blocks alone', () => {
     const text = [
-      ['```js', 'one();', '```', '```js no-run', 'two();', '```', '```ts', 'three();', '```'],
+      [
+        '```js',
+        'one();',
+        '```',
+        '```js no-run',
+        'two();',
+        '```',
+        '```ts',
+        'three();',
+        '```',
+        '```c',
+        'four();',
+        '```',
+      ],
       ['```sh', '$ npx vpci demo', '```', '```sh', '$ npm ci', '```', '```sh no-run', '$ vpci x', '```'],
-      ['- in a list', '  ```js', '  four();', '  ```'],
+      ['- in a list', '  ```js', '  five();', '  ```'],
     ]
       .flat()
       .join('\n');
     const runnable = parseBlocks(text).filter(({ run }) => run);
     expect(runnable.map(({ language, line, lines }) => [language, line, lines])).toEqual([
       ['js', 1, ['one();']],
-      ['sh', 10, ['$ npx vpci demo']],
-      ['js', 20, ['four();']],
+      ['ts', 7, ['three();']],
+      ['sh', 13, ['$ npx vpci demo']],
+      ['js', 23, ['five();']],
     ]);
   });
 

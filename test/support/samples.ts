@@ -1,7 +1,20 @@
 // Reads the code blocks of a Markdown document and says which of them are samples that must run.
+import { existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+export const repo = fileURLToPath(new URL('../..', import.meta.url));
+
+/** README.md and what is in docs/, as paths in the repository. */
+export function documents(): string[] {
+  const inDocs = readdirSync(join(repo, 'docs'), { recursive: true, encoding: 'utf8' });
+  return ['README.md', ...inDocs.filter((name) => name.endsWith('.md')).map((name) => `docs/${name}`)]
+    .filter((name) => !name.includes('node_modules') && existsSync(join(repo, name)))
+    .toSorted();
+}
 
 export interface Block {
-  readonly language: 'js' | 'sh';
+  readonly language: 'js' | 'sh' | 'ts';
   /** Line of the opening fence, from 1. */
   readonly line: number;
   readonly lines: readonly string[];
@@ -28,8 +41,8 @@ export function parseBlocks(markdown: string): Block[] {
       if (text.trim().startsWith(fence) && text.trim().replaceAll(fence.charAt(0), '') === '') break;
       body.push(text.startsWith(indent) ? text.slice(indent.length) : text.trimStart());
     }
-    if (language !== 'js' && language !== 'sh') continue;
-    const session = language === 'js' || /^\$ (npx )?vpci\b/.test(body[0] ?? '');
+    if (language !== 'js' && language !== 'sh' && language !== 'ts') continue;
+    const session = language !== 'sh' || /^\$ (npx )?vpci\b/.test(body[0] ?? '');
     blocks.push({ language, line, lines: body, run: session && !info.split(/\s+/).includes('no-run') });
   }
   return blocks;
