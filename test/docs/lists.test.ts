@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { FINDING_CODES, VPCI_ERROR_CODES } from '../../src/index.ts';
+import { FAULT_CONDITIONS, VTD_REASONS } from '../../src/viommu/vtd/faults.ts';
 import { TABLE_REASONS } from '../../src/viommu/table/reasons.ts';
 
 const repo = fileURLToPath(new URL('../..', import.meta.url));
@@ -41,6 +42,34 @@ describe('docs/errors.md', () => {
     expect(
       [...rows].filter(([, when = '', what = '']) => when.trim() !== '' && what.trim() !== ''),
     ).toHaveLength(VPCI_ERROR_CODES.length);
+  });
+});
+
+describe('docs/vtd.md', () => {
+  it('has every reason', () => {
+    expect(listed('docs/vtd.md', 'Reasons')).toEqual(VTD_REASONS.filter((name) => name !== ''));
+  });
+
+  it('has the codes of each, and the sections that explain() names', () => {
+    const steps = readFileSync(join(repo, 'src/viommu/vtd/steps.ts'), 'utf8');
+    const sections = new Map(
+      [...steps.matchAll(/^ {2}0x([0-9a-f]{2}): \[.*, '([\d., ]+)'\],$/gm)].map(
+        ([, code = '', list = '']) => [Number.parseInt(code, 16), list.split(', ')],
+      ),
+    );
+    const rows = readFileSync(join(repo, 'docs/vtd.md'), 'utf8').matchAll(
+      /^\| `([a-z0-9-]+)` \| ((?:[0-9A-F]{2}h(?:, )?)+) \| .* \| ([\d., ]+) \|$/gm,
+    );
+    const expected = new Map<string, { codes: string[]; sections: Set<string> }>();
+    for (const { code, reason } of FAULT_CONDITIONS) {
+      const row = expected.get(reason) ?? { codes: [], sections: new Set() };
+      row.codes.push(`${code.toString(16).toUpperCase().padStart(2, '0')}h`);
+      for (const section of sections.get(code) ?? ['none']) row.sections.add(section);
+      expected.set(reason, row);
+    }
+    expect([...rows].map(([, reason, codes, list]) => [reason, codes, list])).toEqual(
+      [...expected].map(([reason, row]) => [reason, row.codes.join(', '), [...row.sections].join(', ')]),
+    );
   });
 });
 
