@@ -9,6 +9,7 @@ export const SOCK_STREAM = 1;
 export const SOCK_CLOEXEC = 0x80000;
 export const SOCK_NONBLOCK = 0x800;
 export const SOL_SOCKET = 1;
+export const SO_PASSCRED = 16;
 export const SO_RCVTIMEO = 20;
 export const SCM_RIGHTS = 1;
 
@@ -34,6 +35,7 @@ export const PROT_READ = 1;
 export const PROT_WRITE = 2;
 export const MAP_SHARED = 1;
 export const MAP_PRIVATE = 2;
+export const MAP_FIXED = 0x10;
 export const MAP_ANONYMOUS = 0x20;
 export const MAP_NORESERVE = 0x4000;
 

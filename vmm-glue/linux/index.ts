@@ -5,7 +5,8 @@
  * @module
  */
 export * from './abi.ts';
+export { EventfdSignals } from './eventfd-signals.ts';
 export { allocateBlock, type MemoryBlock } from './memory-block.ts';
 export { ERRNO, errnoName, hostError, loadNative, type Native, type Watch } from './native.ts';
 export { SocketMessage, socketMessageSize } from './socket-message.ts';
-export { connectUnix, listenUnix, setReceiveTimeout, unixAddress } from './unix-socket.ts';
+export { connectUnix, listenUnix, refuseCredentials, setReceiveTimeout, unixAddress } from './unix-socket.ts';

@@ -40,6 +40,8 @@ export interface Native {
   /** `fds` is one `struct pollfd` for each of `count`. */
   poll(fds: Int32Array, count: number, timeout: number): number;
   eventfd(initial: number, flags: number): number;
+  /** syscall(2), for calls that libc has no function for. */
+  syscall(call: number, a: number, b: number, c: number, d: number, e: number): number;
   memfdCreate(name: string, flags: number): number;
   /** The address, or undefined on failure. */
   mmap(
@@ -55,7 +57,10 @@ export interface Native {
   view(address: number, length: number): Uint8Array<ArrayBuffer>;
   /** Address of the first byte; it holds while the buffer lives and is not transferred. */
   address(bytes: Uint8Array): number;
-  /** Calls `ready` from the event loop while `fd` is readable or, with `writable`, writable. */
+  /**
+   * Calls `ready` from the event loop while `fd` is readable or, with `writable`, writable. What it throws is rethrown
+   * from a microtask.
+   */
   watch(fd: number, writable: boolean, ready: () => void): Watch;
 }
 
@@ -156,6 +161,7 @@ async function load(): Promise<Native> {
     setsockopt: libc.func('setsockopt', 'int', ['int', 'int', 'int', 'void *', 'uint']),
     poll: libc.func('poll', 'int', ['void *', 'ulong', 'int']),
     eventfd: libc.func('eventfd', 'int', ['uint', 'int']),
+    syscall: libc.func('syscall', 'long', ['long', 'long', 'long', 'long', 'long', 'long']),
     memfdCreate: libc.func('memfd_create', 'int', ['str', 'uint']),
     mmap: (...args) => {
       const address = mmap(...args);
@@ -176,7 +182,17 @@ async function load(): Promise<Native> {
     address: (bytes) => Number(ffi.address(bytes)),
     watch: (fd, writable, ready) => {
       const before = fcntl(fd, F_GETFL, 0);
-      const handle = ffi.node.poll(fd, writable ? { writable: true } : { readable: true }, () => ready());
+      const guarded = (): void => {
+        try {
+          ready();
+        } catch (error) {
+          // koffi would silently end every watch of this thread, or abort the process.
+          queueMicrotask(() => {
+            throw error;
+          });
+        }
+      };
+      const handle = ffi.node.poll(fd, writable ? { writable: true } : { readable: true }, guarded);
       // koffi sets O_NONBLOCK and leaves it set.
       fcntl(fd, F_SETFL, before);
       return { close: () => handle.close() };

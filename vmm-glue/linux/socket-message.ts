@@ -72,12 +72,22 @@ export class SocketMessage {
 
   /** The descriptors of the message received last; they are the caller's to close. */
   descriptors(): number[] {
-    const controlled = this.#view.getUint32(MSG_CONTROLLEN, true);
-    if (controlled < CMSG_HEADER) return [];
-    if (this.#view.getUint32(CMSG_LEVEL, true) !== SOL_SOCKET) return [];
-    if (this.#view.getUint32(CMSG_TYPE, true) !== SCM_RIGHTS) return [];
-    const count = (this.#view.getUint32(CMSG_LEN, true) - CMSG_HEADER) >>> 2;
-    return Array.from({ length: count }, (_, i) => this.#view.getInt32(CMSG_DATA + 4 * i, true));
+    const view = this.#view;
+    const controlled = Math.min(view.getUint32(MSG_CONTROLLEN, true), this.#controlLength);
+    const found: number[] = [];
+    // Credentials and the like may come before them.
+    for (let at = 0; at + CMSG_HEADER <= controlled; ) {
+      const length = Math.min(view.getUint32(CMSG_LEN + at, true), controlled - at);
+      if (length < CMSG_HEADER) break;
+      const isRights =
+        view.getUint32(CMSG_LEVEL + at, true) === SOL_SOCKET &&
+        view.getUint32(CMSG_TYPE + at, true) === SCM_RIGHTS;
+      for (let data = isRights ? CMSG_HEADER : length; data + 4 <= length; data += 4) {
+        found.push(view.getInt32(CONTROL + at + data, true));
+      }
+      at += (length + 7) & ~7;
+    }
+    return found;
   }
 
   /** sendmsg(2) of the buffer with `descriptors`, which stay the caller's: bytes sent, -1 with errno. */

@@ -1,6 +1,14 @@
 import { chmodSync } from 'node:fs';
 import { VpciError } from '../../src/index.ts';
-import { AF_UNIX, SO_RCVTIMEO, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET } from './abi.ts';
+import {
+  AF_UNIX,
+  SO_PASSCRED,
+  SO_RCVTIMEO,
+  SOCK_CLOEXEC,
+  SOCK_NONBLOCK,
+  SOCK_STREAM,
+  SOL_SOCKET,
+} from './abi.ts';
 import { hostError, type Native } from './native.ts';
 
 /** Bytes of `sun_path`, with the zero byte that ends it. */
@@ -63,6 +71,14 @@ export function setReceiveTimeout(native: Native, fd: number, milliseconds: numb
   const value = new Uint8Array(timeval.buffer);
   if (native.setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, value, value.length) < 0) {
     throw hostError(native, 'setsockopt(SO_RCVTIMEO)', `descriptor ${fd}`);
+  }
+}
+
+/** No credentials come with the messages on `fd`: they would take the room of descriptors. */
+export function refuseCredentials(native: Native, fd: number): void {
+  const off = new Uint8Array(4);
+  if (native.setsockopt(fd, SOL_SOCKET, SO_PASSCRED, off, off.length) < 0) {
+    throw hostError(native, 'setsockopt(SO_PASSCRED)', `descriptor ${fd}`);
   }
 }
 

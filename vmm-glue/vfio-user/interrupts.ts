@@ -1,7 +1,7 @@
-import { readlinkSync, writeSync } from 'node:fs';
+import { readlinkSync } from 'node:fs';
 import type { PciFunction } from '../../src/index.ts';
 import { CAP_MSI, CAP_MSI_X } from '../../src/pci/capability-ids.ts';
-import { ERRNO, F_GETFL, type Native, O_NONBLOCK, POLLOUT } from '../linux/index.ts';
+import { ERRNO, EventfdSignals, type Native } from '../linux/index.ts';
 import * as vfio from './protocol.ts';
 
 /** A DEVICE_SET_IRQS message, taken apart. */
@@ -15,9 +15,6 @@ export interface IrqSet {
   /** Descriptors that came with it. */
   readonly descriptors: readonly number[];
 }
-
-/** Adds 1 to an eventfd. */
-const ONE = new Uint8Array(new BigUint64Array([1n]).buffer);
 
 /** Message Control of MSI and MSI-X: 16 bits at this offset of the capability (PCIe 7.7.1.2, 7.7.2.2). */
 const MESSAGE_CONTROL = 2;
@@ -104,7 +101,8 @@ export class Interrupts {
       if (this.#intxMasked) return false;
       this.#intxMasked = true;
     }
-    return this.#signal(fd);
+    if (this.#native !== undefined) EventfdSignals.of(this.#native).signal(fd);
+    return true;
   }
 
   /** The level of INTx. While it is asserted and not masked, the client hears of it, and masks it by that. */
@@ -154,19 +152,6 @@ export class Interrupts {
       this.#eventfds.delete(keyOf(index, vector));
       this.#native?.close(fd);
     }
-  }
-
-  #signal(fd: number): boolean {
-    // A client may have filled a blocking eventfd to the brim, and a write would wait for it for ever.
-    if (this.#native !== undefined && (this.#native.fcntl(fd, F_GETFL, 0) & O_NONBLOCK) === 0) {
-      if (this.#native.poll(new Int32Array([fd, POLLOUT]), 1, 0) !== 1) return true;
-    }
-    try {
-      writeSync(fd, ONE);
-    } catch {
-      // Full: the client has an interrupt to hear already.
-    }
-    return true;
   }
 }
 
