@@ -49,6 +49,10 @@ export class IommufdObjects {
   readonly #native: Native;
   readonly #iommufd: number;
   readonly #deviceId: number;
+  // What a request points to is kept: what nothing here uses after the address was taken could be collected before the
+  // kernel reads it.
+  readonly #s1 = new uapi.StructBuffer(uapi.iommuHwptVtdS1);
+  readonly #invalidation = new uapi.StructBuffer(uapi.iommuHwptVtdS1Invalidate);
 
   /** @throws VpciError `VPCI_UNSUPPORTED` when the device was opened by its group. */
   constructor(device: VfioDevice) {
@@ -107,8 +111,8 @@ export class IommufdObjects {
       .set('dev_id', this.#deviceId)
       .set('pt_id', parent)
       .set('fault_id', faultId ?? 0);
-    const data = new uapi.StructBuffer(uapi.iommuHwptVtdS1);
     if (vtdS1 !== undefined) {
+      const data = this.#s1.clear();
       data.set('flags', vtdS1.flags).setBig('pgtbl_addr', vtdS1.table).set('addr_width', vtdS1.addressWidth);
       request
         .set('data_type', uapi.IOMMU_HWPT_DATA_VTD_S1)
@@ -128,7 +132,8 @@ export class IommufdObjects {
 
   /** Drops translations of `pages` pages from `address` on of a guest's tables; `all`: of everything. */
   invalidate(hwpt: number, address: bigint, pages: bigint | 'all'): void {
-    const entry = new uapi.StructBuffer(uapi.iommuHwptVtdS1Invalidate)
+    const entry = this.#invalidation
+      .clear()
       .setBig('addr', pages === 'all' ? 0n : address)
       .setBig('npages', pages === 'all' ? ALL_PAGES : pages);
     const request = sized(uapi.iommuHwptInvalidate)

@@ -1,5 +1,5 @@
 // The layouts against the headers of the kernel that this machine has: a C program prints what a compiler makes of
-// them. What a header is too old to have is not compared, and the test's name says so.
+// them. What a header is too old to have is not compared, and a test's name says how much that is.
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -80,16 +80,16 @@ for (const [header, ioctls, structs, constants] of [
         rows.map(([expression]) => expression),
       ) ?? [];
 
-    // Not compared is what the header is too old to have.
-    it.each(rows.map(([expression, expected], i) => [expression, expected, values[i]] as const))(
-      '%s is %i',
-      (_, expected, actual) => {
-        expect(actual ?? expected).toBe(expected);
-      },
-    );
+    const compared = rows.flatMap(([expression, expected], i) => {
+      const actual = values[i];
+      return actual === undefined ? [] : [[expression, expected, actual] as const];
+    });
+    it.each(compared)('%s is %i', (_, expected, actual) => {
+      expect(actual).toBe(expected);
+    });
 
-    it(`has ${values.filter((value) => value !== undefined).length} of ${rows.length} in this header`, () => {
-      expect(values.filter((value) => value !== undefined).length).toBeGreaterThan(rows.length / 3);
+    it(`lacks ${rows.length - compared.length} of ${rows.length} in this header, which are not compared`, () => {
+      expect(compared.length).toBeGreaterThan(rows.length / 3);
     });
 
     it('has structs of no fewer bytes than ours, where it has all of their fields', () => {

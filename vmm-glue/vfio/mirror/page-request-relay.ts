@@ -65,16 +65,27 @@ export class PageRequestRelay {
 
   #read(fd: number): void {
     let length = 0;
+    let code: unknown = 'end of file';
     try {
       length = readSync(fd, this.#buffer);
-    } catch {
+    } catch (error) {
+      code = error instanceof Error && 'code' in error ? error.code : error;
       // Nothing there after all.
-      return;
+      if (code === 'EAGAIN' || code === 'EINTR') return;
     }
+    // It would be readable for ever.
+    if (length === 0) return this.#breakOff(String(code));
     const { size } = uapi.iommuHwptPgfault;
     for (let at = 0; at + size <= length && this.#queue !== undefined; at += size) {
       this.#forward(this.#buffer.subarray(at, at + size));
     }
+  }
+
+  #breakOff(why: string): void {
+    this.#queue?.watch.close();
+    process.emitWarning(
+      `the host's fault queue cannot be read (${why}): page requests of the device do not reach the guest any more; open the device again`,
+    );
   }
 
   #forward(bytes: Uint8Array): void {
