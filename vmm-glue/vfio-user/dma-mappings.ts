@@ -73,26 +73,33 @@ export class DmaMappings {
     return 0;
   }
 
-  /** Carries out DMA_UNMAP; returns an errno, or 0. */
-  unmap(address: bigint, size: bigint): number {
+  /**
+   * Carries out DMA_UNMAP: `tell` hears of each range before it goes. False, and nothing happens, when the borders cut
+   * one in two.
+   */
+  unmap(address: bigint, size: bigint, tell: (region: DmaRegion) => void): boolean {
     const gone = this.#table.remove(address, size);
-    if (gone === undefined) return ERRNO.EINVAL;
-    for (const region of gone) this.#release(region);
-    return 0;
+    for (const region of gone ?? []) {
+      tell(region);
+      this.#release(region);
+    }
+    return gone !== undefined;
   }
 
-  /** How the memory at `address` is reached. */
-  reach(address: bigint): 'mapping' | 'file' | 'messages' {
-    const region = this.#table.find(Number(address));
-    if (region?.file === undefined) return 'messages';
-    return region.file.mapped(region.offset) === undefined ? 'file' : 'mapping';
+  /** The range that `address` is in. */
+  find(address: bigint): DmaRegion | undefined {
+    return this.#table.find(Number(address));
   }
 
-  /** What is mapped here of the range that begins at `address`, in order. */
-  parts(address: bigint): DmaPart[] {
-    const region = this.#table.find(Number(address));
+  /** How the memory of `region` is reached. */
+  reach({ file, offset }: DmaRegion): 'mapping' | 'file' | 'messages' {
+    if (file === undefined) return 'messages';
+    return file.mapped(offset) === undefined ? 'file' : 'mapping';
+  }
+
+  /** What is mapped here of `region`, in order. */
+  parts(region: DmaRegion): DmaPart[] {
     const parts: DmaPart[] = [];
-    if (region === undefined) return parts;
     for (let done = 0; done < region.size; ) {
       const piece = region.file?.mapped(region.offset + done);
       if (piece === undefined) break;

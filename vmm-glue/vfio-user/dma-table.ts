@@ -18,15 +18,12 @@ export interface DmaRegion {
 
 /** Addresses are exact numbers below this. */
 const ADDRESS_LIMIT = 2n ** 53n;
+/** First address that does not exist. */
+const ADDRESS_SPACE = 2n ** 64n;
 
 /** What a client has mapped: ranges that do not overlap, sorted by address. */
 export class DmaTable {
   readonly #regions: DmaRegion[] = [];
-
-  /** The ranges, by address. */
-  get regions(): readonly DmaRegion[] {
-    return this.#regions;
-  }
 
   /** Why the range cannot be mapped (an errno); 0 when it can. */
   refusal(address: bigint, size: bigint): number {
@@ -42,19 +39,16 @@ export class DmaTable {
 
   /**
    * Takes out every range inside [`address`, `address + size`) and returns them; undefined, and nothing happens,
-   * when the borders cut a range in two.
+   * when the borders cut a range in two, or there are no such addresses.
    */
   remove(address: bigint, size: bigint): DmaRegion[] | undefined {
-    const end = address + size;
-    const first = this.#regions.findIndex((one) => BigInt(one.address + one.size) > address);
-    if (first === -1) return [];
-    let last = first;
-    for (; last < this.#regions.length; last++) {
-      const region = this.#regions[last];
-      if (region === undefined || BigInt(region.address) >= end) break;
-      if (BigInt(region.address) < address || BigInt(region.address + region.size) > end) return undefined;
-    }
-    return this.#regions.splice(first, last - first);
+    if (address + size > ADDRESS_SPACE) return undefined;
+    const from = exact(address);
+    const to = exact(address + size);
+    const first = this.#firstAfter(from - 1);
+    const end = this.#firstAfter(to - 1);
+    if (endOf(this.#regions[first - 1]) > from || endOf(this.#regions[end - 1]) > to) return undefined;
+    return this.#regions.splice(first, end - first);
   }
 
   /** Takes everything out and returns it. */
@@ -81,8 +75,15 @@ export class DmaTable {
   }
 
   #overlaps(address: number, size: number): boolean {
-    const next = this.#firstAfter(address + size - 1);
-    const before = this.#regions[next - 1];
-    return before !== undefined && before.address + before.size > address;
+    return endOf(this.#regions[this.#firstAfter(address + size - 1) - 1]) > address;
   }
+}
+
+function endOf(region: DmaRegion | undefined): number {
+  return region === undefined ? 0 : region.address + region.size;
+}
+
+/** A border as a number: nothing is mapped from the limit on. */
+function exact(address: bigint): number {
+  return Number(address < ADDRESS_LIMIT ? address : ADDRESS_LIMIT);
 }

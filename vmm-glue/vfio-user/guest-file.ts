@@ -2,6 +2,10 @@ import { fstatSync, readSync, writeSync } from 'node:fs';
 import {
   F_GET_SEALS,
   F_SEAL_SHRINK,
+  MAP_ANONYMOUS,
+  MAP_FIXED,
+  MAP_NORESERVE,
+  MAP_PRIVATE,
   MAP_SHARED,
   type Native,
   PROT_READ,
@@ -28,6 +32,9 @@ export interface MappedPiece {
   readonly start: number;
   readonly bytes: Uint8Array<ArrayBuffer>;
 }
+
+/** Unmaps what was mapped at an address once nobody has its bytes any more. */
+const unusedPieces = new FinalizationRegistry<() => void>((unmap) => unmap());
 
 /**
  * A file that holds guest memory: one that the client sent a descriptor of, or one that the user named.
@@ -68,10 +75,16 @@ export class GuestFile {
     return this;
   }
 
-  /** One user less; without any, the file is unmapped and closed. */
+  /**
+   * One user less; without any, the file is closed. Whoever still has bytes of it finds zeroes there: touching memory
+   * that is not mapped would end this process.
+   */
   release(): void {
     if (--this.#users > 0) return;
-    for (const { address, bytes } of this.#pieces.values()) this.#native?.munmap(address, bytes.length);
+    for (const { address, bytes } of this.#pieces.values()) {
+      const flags = MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+      this.#native?.mmap(address, bytes.length, PROT_READ | PROT_WRITE, flags, -1, 0);
+    }
     this.#budget.left += this.#pieces.size;
     this.#pieces.clear();
     this.#onClose();
@@ -89,6 +102,7 @@ export class GuestFile {
     const address = native.mmap(0, length, PROT_READ | PROT_WRITE, MAP_SHARED, this.#fd, start);
     if (address === undefined) return undefined;
     const piece = { start, bytes: native.view(address, length), address };
+    unusedPieces.register(piece.bytes.buffer, () => native.munmap(address, length));
     this.#pieces.set(start, piece);
     this.#budget.left--;
     return piece;
@@ -135,7 +149,10 @@ export class GuestFile {
   }
 }
 
-/** The files of one client: however many descriptors of a file come, it is open and mapped once. */
+/**
+ * The files of one client: however many descriptors of a file come, it is open and mapped once. One that grew is
+ * another.
+ */
 export class GuestFiles {
   readonly #native: Native;
   readonly #files = new Map<string, GuestFile>();
@@ -148,7 +165,7 @@ export class GuestFiles {
   /** The file of `fd`, acquired; undefined when it is no regular file. `fd` is taken over either way. */
   open(fd: number): GuestFile | undefined {
     const stat = fstatSync(fd);
-    const key = `${stat.dev}:${stat.ino}`;
+    const key = `${stat.dev}:${stat.ino}:${stat.size}`;
     const known = this.#files.get(key);
     if (known !== undefined || !stat.isFile()) {
       this.#native.close(fd);

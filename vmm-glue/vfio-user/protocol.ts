@@ -81,6 +81,9 @@ export const WRITE_MULTI_DATA = 8;
 export const DMA_FLAG_READ = 0x1;
 export const DMA_FLAG_WRITE = 0x2;
 
+/** DMA_UNMAP of everything; address and size are 0. */
+export const VFIO_DMA_UNMAP_FLAG_ALL = 0x2;
+
 export const VFIO_DEVICE_FLAGS_RESET = 0x1;
 export const VFIO_DEVICE_FLAGS_PCI = 0x2;
 
@@ -111,6 +114,8 @@ export const VFIO_IRQ_SET_ACTION_TRIGGER = 0x20;
 /** These two, and unmask (0x10). */
 export const VFIO_IRQ_SET_ACTION_TYPE_MASK = 0x38;
 
+/** Least `max_data_xfer_size` that a client may say: a page, so that DMA does not go byte by byte. */
+export const MIN_DATA_TRANSFER = 0x1000;
 /** What we offer in VERSION. The defaults of the specification where it has one. */
 export const MAX_DATA_TRANSFER = 0x100000;
 export const MAX_DMA_MAPS = 0xffff;

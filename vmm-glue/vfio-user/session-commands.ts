@@ -1,6 +1,7 @@
 import { ERRNO } from '../linux/index.ts';
-import type { VfioUserDevice } from './device.ts';
+import type { DmaMapEvent, VfioUserDevice } from './device.ts';
 import type { DmaMappings } from './dma-mappings.ts';
+import type { DmaRegion } from './dma-table.ts';
 import type { Interrupts } from './interrupts.ts';
 import * as vfio from './protocol.ts';
 import type { Region } from './regions.ts';
@@ -74,34 +75,37 @@ function dmaMap({ mappings, output, device, closeAll }: CommandContext, message:
   const errno = mappings.map(request, descriptors);
   if (errno !== 0) return errno;
   output.begin(view, at, vfio.HEADER_SIZE);
-  if (device.isHeard('dma-map')) {
-    const by = mappings.reach(request.address);
-    const { address } = request;
-    const parts = mappings.parts(address);
-    device.announce('dma-map', { mapped: true, address, size: request.size, by, parts });
+  const region = device.isHeard('dma-map') ? mappings.find(request.address) : undefined;
+  if (region !== undefined) {
+    const [by, parts] = [mappings.reach(region), mappings.parts(region)];
+    device.announce('dma-map', { mapped: true, address: request.address, size: request.size, by, parts });
   }
   return 0;
 }
 
 function dmaUnmap({ mappings, output, device }: CommandContext, { view, at, size }: Message): number {
   const body = at + vfio.HEADER_SIZE;
-  if (size !== vfio.HEADER_SIZE + vfio.DMA_UNMAP_SIZE || view.getUint32(body + 4, true) !== 0) {
-    return ERRNO.EINVAL;
-  }
+  if (size !== vfio.HEADER_SIZE + vfio.DMA_UNMAP_SIZE) return ERRNO.EINVAL;
+  const flags = view.getUint32(body + 4, true);
   const address = view.getBigUint64(body + 8, true);
   const length = view.getBigUint64(body + 16, true);
-  const by = device.isHeard('dma-map') ? mappings.reach(address) : 'messages';
-  const errno = mappings.unmap(address, length);
-  if (errno !== 0) return errno;
+  const all = flags === vfio.VFIO_DMA_UNMAP_FLAG_ALL;
+  if (all ? address !== 0n || length !== 0n : flags !== 0) return ERRNO.EINVAL;
+  const events: DmaMapEvent[] = [];
+  const isHeard = device.isHeard('dma-map');
+  const tell = (region: DmaRegion): void => {
+    if (!isHeard) return;
+    const range = { address: BigInt(region.address), size: BigInt(region.size) };
+    events.push({ mapped: false, ...range, by: mappings.reach(region), parts: [] });
+  };
+  if (!mappings.unmap(address, all ? 2n ** 64n : length, tell)) return ERRNO.EINVAL;
   const reply = output.begin(view, at, vfio.HEADER_SIZE + vfio.DMA_UNMAP_SIZE);
   const { view: out } = output.buffer;
   out.setUint32(reply, vfio.DMA_UNMAP_SIZE, true);
-  out.setUint32(reply + 4, 0, true);
+  out.setUint32(reply + 4, flags, true);
   out.setBigUint64(reply + 8, address, true);
   out.setBigUint64(reply + 16, length, true);
-  if (device.isHeard('dma-map')) {
-    device.announce('dma-map', { mapped: false, address, size: length, by, parts: [] });
-  }
+  for (const event of events) device.announce('dma-map', event);
   return 0;
 }
 
