@@ -41,7 +41,7 @@ export class VfioUserClient {
   readonly #fd: number;
   readonly #block: MemoryBlock;
   readonly #message: SocketMessage;
-  readonly #watch: Watch;
+  #watch: Watch | undefined;
   readonly #waiting: ((reply: Reply | undefined) => void)[] = [];
   readonly #early: Reply[] = [];
   #received = new Uint8Array(0);
@@ -128,6 +128,12 @@ export class VfioUserClient {
     );
   }
 
+  /** Receives nothing from now on, and does not notice the end either. */
+  stopListening(): void {
+    this.#watch?.close();
+    this.#watch = undefined;
+  }
+
   async readRegion(region: number, offset: number, count: number): Promise<Reply> {
     return this.request(9, regionBody(region, offset, count));
   }
@@ -151,7 +157,7 @@ export class VfioUserClient {
   close(): void {
     if (!this.#open) return;
     this.#open = false;
-    this.#watch.close();
+    this.#watch?.close();
     this.#native.shutdown(this.#fd, SHUT_RDWR);
     closeSync(this.#fd);
     pool.push(this.#block);
@@ -239,6 +245,11 @@ export function dmaMapBody(flags: number, offset: number, address: number, size:
 
 export function dmaUnmapBody(address: number | bigint, size: number | bigint): Uint8Array {
   return concat(words(24, 0), bytesOf64(address), bytesOf64(size));
+}
+
+/** DMA_UNMAP of everything. */
+export function dmaUnmapAllBody(address = 0): Uint8Array {
+  return concat(words(24, 2), bytesOf64(address), bytesOf64(0));
 }
 
 export function irqSetBody(flags: number, index: number, start: number, count: number): Uint8Array {

@@ -1,4 +1,4 @@
-import { type MsiEvent, type PciFunction, TypedEmitter, VpciError } from '../../src/index.ts';
+import { type IntxEvent, type MsiEvent, type PciFunction, TypedEmitter, VpciError } from '../../src/index.ts';
 import { GuestMemory } from '../../src/memory/index.ts';
 import { VFIO_PCI_MSI_IRQ_INDEX, VFIO_PCI_MSIX_IRQ_INDEX } from './protocol.ts';
 
@@ -26,7 +26,7 @@ export interface AccessEvent {
   readonly value: number | undefined;
 }
 
-/** The client opened guest memory to the device, or closed it. */
+/** The client opened guest memory to the device, or closed it: one event for each range. */
 export interface DmaMapEvent {
   readonly mapped: boolean;
   /** First address. */
@@ -43,7 +43,7 @@ export interface DmaMapEvent {
 export interface DmaPart {
   /** First address. */
   readonly address: bigint;
-  /** The memory itself, until the client closes it. */
+  /** The memory itself until the client closes it, or is gone; zeroes of its own afterwards. */
   readonly bytes: Uint8Array<ArrayBuffer>;
   readonly writable: boolean;
 }
@@ -95,8 +95,8 @@ export interface ClientLink {
   /** Fills `bytes` from shared memory; false when some of it is elsewhere. */
   readShared(address: number, bytes: Uint8Array): boolean;
   writeShared(address: number, bytes: Uint8Array): boolean;
-  /** Asks the client by messages; undefined when it refuses or goes away. */
-  readByMessage(address: bigint, length: number): Promise<Uint8Array | undefined>;
+  /** Asks the client by messages; false when it refuses, goes away, or has too much to answer already. */
+  readByMessage(address: bigint, bytes: Uint8Array): Promise<boolean>;
   writeByMessage(address: bigint, bytes: Uint8Array): Promise<boolean>;
 }
 
@@ -113,15 +113,18 @@ export class VfioUserDevice extends TypedEmitter<DeviceEvents> {
   readonly memory: GuestMemory = new GuestMemory();
   #link: ClientLink | undefined;
   #intx = false;
+  #served = false;
+  readonly #onIntx = ({ asserted }: IntxEvent): void => {
+    this.#intx = asserted;
+    this.#link?.setIntx(asserted);
+  };
+  readonly #onMsi = (message: MsiEvent): void => this.#deliver(message);
 
   constructor(fn: PciFunction) {
     super();
     this.function = fn;
-    fn.on('intx', ({ asserted }) => {
-      this.#intx = asserted;
-      this.#link?.setIntx(asserted);
-    });
-    fn.on('msi', (message) => this.#deliver(message));
+    fn.on('intx', this.#onIntx);
+    fn.on('msi', this.#onMsi);
   }
 
   /** True while a client is connected. */
@@ -133,8 +136,16 @@ export class VfioUserDevice extends TypedEmitter<DeviceEvents> {
    * The device asks for interrupt `vector` by MSI-X or MSI, whichever is enabled. The client's own table counts: a
    * client that took over the vector with an eventfd is signalled, whatever our registers say. False when nobody
    * enabled the vector.
+   *
+   * @throws VpciError `VPCI_BAD_ARGUMENT` when `vector` is no number of 16 bits.
    */
   interrupt(vector: number): boolean {
+    if (!Number.isInteger(vector) || vector < 0 || vector > 0xffff) {
+      throw new VpciError(
+        'VPCI_BAD_ARGUMENT',
+        `no interrupt has vector ${vector}: MSI-X has 0 to 2047, MSI 0 to 31`,
+      );
+    }
     return (
       this.#link?.signal(VFIO_PCI_MSIX_IRQ_INDEX, vector) === true ||
       this.#link?.signal(VFIO_PCI_MSI_IRQ_INDEX, vector) === true ||
@@ -143,16 +154,16 @@ export class VfioUserDevice extends TypedEmitter<DeviceEvents> {
   }
 
   /**
-   * The device reads `length` bytes at `address` (a bus address, or guest-physical without a vIOMMU of the client);
-   * undefined when there is no memory, or no client.
+   * The device reads `length` (0 to 2^30) bytes at `address` (a bus address, or guest-physical without a vIOMMU of the client);
+   * undefined when there is no memory, no client, or one that has too much DMA to answer already.
    */
   async read(address: number | bigint, length: number): Promise<Uint8Array | undefined> {
     const bytes = new Uint8Array(checkLength(length));
     if (this.readNow(address, bytes)) return bytes;
-    return await this.#link?.readByMessage(BigInt(address), length);
+    return (await this.#link?.readByMessage(BigInt(address), bytes)) === true ? bytes : undefined;
   }
 
-  /** The device writes `bytes` at `address`; false when there is no memory, or no client. */
+  /** The device writes `bytes` at `address`; false where a read is undefined. */
   async write(address: number | bigint, bytes: Uint8Array): Promise<boolean> {
     if (this.writeNow(address, bytes)) return true;
     return (await this.#link?.writeByMessage(BigInt(address), bytes)) ?? false;
@@ -182,6 +193,27 @@ export class VfioUserDevice extends TypedEmitter<DeviceEvents> {
     // One that is too old is missed again, and fetched again.
     this.memory.provide(start, page, generation);
     return true;
+  }
+
+  /** A server serves it from now on. @throws VpciError `VPCI_BAD_ARGUMENT` when one does. @internal */
+  beginService(): void {
+    if (this.#served) {
+      throw new VpciError(
+        'VPCI_BAD_ARGUMENT',
+        'a vfio-user device is served on one socket: give each socket a device of its own, or close the other server',
+      );
+    }
+    this.#served = true;
+  }
+
+  /** The server ended. @internal */
+  endService(): void {
+    this.#served = false;
+  }
+
+  /** Takes its listeners off the function: nobody uses it any more. @internal */
+  letGo(): void {
+    this.function.off('intx', this.#onIntx).off('msi', this.#onMsi);
   }
 
   /** A client came. @internal */

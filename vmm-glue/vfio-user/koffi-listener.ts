@@ -1,27 +1,31 @@
-import { ERRNO, hostError, listenUnix, SOCK_CLOEXEC, type Watch } from '../linux/index.ts';
-import {
-  allocateBuffers,
-  type KoffiBuffers,
-  KoffiConnection,
-  type KoffiOptions,
-} from './koffi-connection.ts';
+import { ERRNO, hostError, listenUnix, type Native, SOCK_CLOEXEC, type Watch } from '../linux/index.ts';
+import type { Connection } from './connection.ts';
+import { allocateBuffers, type KoffiBuffers, KoffiWire } from './koffi-wire.ts';
 import type { Listener } from './listener.ts';
+import { Pump, type PumpOptions } from './pump.ts';
 import { SocketPath } from './socket-path.ts';
 
 /** Milliseconds until a failed accept is tried again. */
 const RETRY_MS = 100;
 
+/** What a listener passes on to its connections, and how they are served. */
+export interface KoffiListenerOptions extends Omit<PumpOptions, 'input' | 'output'> {
+  readonly native: Native;
+  /** Milliseconds that the thread blocks for the next message after one; 0: never. */
+  readonly linger: number;
+}
+
 /** A socket that is served with descriptors, one client at a time: the next ones wait until it is gone. */
 export class KoffiListener implements Listener {
   readonly #path: SocketPath;
-  readonly #options: Omit<KoffiOptions, 'buffers'>;
+  readonly #options: KoffiListenerOptions;
   readonly #buffers: KoffiBuffers;
   readonly #fd: number;
   #watch: Watch | undefined;
-  #connection: KoffiConnection | undefined;
+  #connection: Connection | undefined;
   #closed = false;
 
-  private constructor(path: SocketPath, fd: number, options: Omit<KoffiOptions, 'buffers'>) {
+  private constructor(path: SocketPath, fd: number, options: KoffiListenerOptions) {
     this.#path = path;
     this.#fd = fd;
     this.#options = options;
@@ -30,21 +34,20 @@ export class KoffiListener implements Listener {
   }
 
   /** Listens at `path`, which no server may listen at. @throws VpciError `VPCI_SOCKET`, `VPCI_HOST_CALL`. */
-  static async open(path: string, options: Omit<KoffiOptions, 'buffers'>): Promise<KoffiListener> {
+  static async open(path: string, options: KoffiListenerOptions): Promise<KoffiListener> {
     const claimed = await SocketPath.claim(path);
     const fd = listenUnix(options.native, path, 0o600);
     claimed.listening();
     return new KoffiListener(claimed, fd, options);
   }
 
-  close(): Promise<void> {
-    if (this.#closed) return Promise.resolve();
+  async close(): Promise<void> {
+    if (this.#closed) return;
     this.#closed = true;
     this.#watch?.close();
-    this.#path.release();
     this.#options.native.close(this.#fd);
     this.#connection?.close('the server was closed');
-    return Promise.resolve();
+    this.#path.release();
   }
 
   #wait(): void {
@@ -58,26 +61,34 @@ export class KoffiListener implements Listener {
       const errno = native.errno();
       // Gone again: the event loop asks once more when there is another.
       if (errno === ERRNO.EAGAIN || errno === ERRNO.ECONNABORTED || errno === ERRNO.EINTR) return;
-      events.failed(hostError(native, 'accept4', this.#path.path, errno));
+      const error = hostError(native, 'accept4', this.#path.path, errno);
       // Such as no descriptor free: not at once again, or nothing else would happen here.
       this.#watch?.close();
       setTimeout(() => {
         if (!this.#closed) this.#wait();
       }, RETRY_MS);
-      return;
+      return events.failed(error);
     }
     this.#watch?.close();
-    this.#connection = new KoffiConnection(fd, {
-      ...this.#options,
-      buffers: this.#buffers,
-      events: {
-        failed: (error) => events.failed(error),
-        closed: () => {
-          this.#connection = undefined;
-          events.closed();
-          if (!this.#closed) this.#wait();
-        },
-      },
-    });
+    try {
+      this.#connection = this.#connect(fd);
+    } catch (error) {
+      native.close(fd);
+      this.#wait();
+      events.failed(error);
+    }
+  }
+
+  #connect(fd: number): Connection {
+    const { native, linger, device, memoryFile, events } = this.#options;
+    const { input, output } = this.#buffers;
+    const closed = (): void => {
+      this.#connection = undefined;
+      events.closed();
+      if (!this.#closed) this.#wait();
+    };
+    const failed = (error: unknown): void => events.failed(error);
+    const wire = new KoffiWire(native, fd, this.#buffers, linger);
+    return new Pump(wire, native, { device, memoryFile, input, output, events: { closed, failed } });
   }
 }

@@ -2,8 +2,10 @@ import { chmodSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { isMainThread } from 'node:worker_threads';
 import { unixAddress } from '../linux/index.ts';
+import type { Connection } from './connection.ts';
 import type { Listener } from './listener.ts';
-import { NetConnection, type NetOptions } from './net-connection.ts';
+import { NetWire } from './net-wire.ts';
+import { Pump, type PumpOptions } from './pump.ts';
 import { SocketPath } from './socket-path.ts';
 import { WireBuffer } from './wire-buffer.ts';
 
@@ -11,7 +13,7 @@ import { WireBuffer } from './wire-buffer.ts';
 const MAX_WAITING = 64;
 
 /** What a listener passes on to its connections. */
-export type NetListenerOptions = Omit<NetOptions, 'input' | 'output'>;
+export type NetListenerOptions = Omit<PumpOptions, 'input' | 'output'>;
 
 /** A socket that is served by Node alone, one client at a time: the next ones wait until it is gone. */
 export class NetListener implements Listener {
@@ -21,7 +23,7 @@ export class NetListener implements Listener {
   readonly #input = new WireBuffer();
   readonly #output = new WireBuffer();
   readonly #waiting: Socket[] = [];
-  #connection: NetConnection | undefined;
+  #connection: Connection | undefined;
 
   private constructor(path: SocketPath, server: Server, options: NetListenerOptions) {
     this.#path = path;
@@ -48,34 +50,39 @@ export class NetListener implements Listener {
     return new NetListener(claimed, server, options);
   }
 
-  close(): Promise<void> {
-    this.#path.release();
+  async close(): Promise<void> {
     for (const socket of this.#waiting.splice(0)) socket.destroy();
     const closed = new Promise<void>((resolve) => {
       this.#server.close(() => resolve());
     });
     this.#connection?.close('the server was closed');
-    return closed;
+    await closed;
+    this.#path.release();
   }
 
   #next(): void {
     const socket = this.#connection === undefined ? this.#waiting.shift() : undefined;
     if (socket === undefined) return;
-    const { events } = this.#options;
-    this.#connection = new NetConnection(socket, {
-      ...this.#options,
-      input: this.#input,
-      output: this.#output,
-      events: {
-        failed: (error) => events.failed(error),
-        closed: () => {
-          this.#connection = undefined;
-          events.closed();
-          this.#next();
-        },
-      },
-    });
-    socket.resume();
+    try {
+      this.#connection = this.#connect(socket);
+    } catch (error) {
+      socket.destroy();
+      this.#next();
+      this.#options.events.failed(error);
+    }
+  }
+
+  #connect(socket: Socket): Connection {
+    const { device, memoryFile, events } = this.#options;
+    const [input, output] = [this.#input, this.#output];
+    const closed = (): void => {
+      this.#connection = undefined;
+      events.closed();
+      this.#next();
+    };
+    const failed = (error: unknown): void => events.failed(error);
+    const wire = new NetWire(socket, input);
+    return new Pump(wire, undefined, { device, memoryFile, input, output, events: { closed, failed } });
   }
 }
 

@@ -27,7 +27,7 @@ export interface TransportOptions {
   readonly memoryFile?: string | undefined;
   /**
    * Milliseconds for which the thread may block for the next message after one; `koffi` only. 0, the default of the
-   * calling thread, never blocks and is about half as fast; a thread with nothing else to do takes 5.
+   * calling thread, never waits for a client and is about half as fast; a thread with nothing else to do takes 5.
    */
   readonly linger?: number | undefined;
   /** Ends the service when it aborts. */

@@ -29,9 +29,9 @@ export async function serveInWorker(options: WorkerServeOptions): Promise<VfioUs
     worker.postMessage('close');
     await ended;
   };
-  const ready = await started(worker, onError ?? ((error) => process.emitWarning(String(error))));
-  if (signal?.aborted === true) await close();
   signal?.addEventListener('abort', () => void close(), { once: true });
+  if (signal?.aborted === true) void close();
+  const ready = await started(worker, onError ?? ((error) => process.emitWarning(String(error))));
   return { ...ready, devices: [], ended, close, [Symbol.asyncDispose]: close };
 }
 

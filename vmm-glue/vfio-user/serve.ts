@@ -6,11 +6,11 @@ import { loadNative, type Native } from '../linux/index.ts';
 import type { ConnectionEvents } from './connection.ts';
 import { VfioUserDevice } from './device.ts';
 import { GuestFile } from './guest-file.ts';
-import { InheritedConnection } from './inherited-connection.ts';
-import { allocateBuffers, KoffiConnection } from './koffi-connection.ts';
+import { blocks, InheritedWire } from './inherited-wire.ts';
 import { KoffiListener } from './koffi-listener.ts';
-import { NetConnection } from './net-connection.ts';
+import { allocateBuffers, KoffiWire } from './koffi-wire.ts';
 import { NetListener } from './net-listener.ts';
+import { NetWire } from './net-wire.ts';
 import type {
   ServedDevice,
   ServeOptions,
@@ -19,6 +19,7 @@ import type {
   VfioUserServer,
   WorkerServeOptions,
 } from './options.ts';
+import { Pump, type PumpOptions } from './pump.ts';
 import { serveInWorker } from './serve-worker.ts';
 import { WireBuffer } from './wire-buffer.ts';
 
@@ -51,11 +52,12 @@ function isForWorker(options: ServeOptions | WorkerServeOptions): options is Wor
 /** Serves from the calling thread. */
 export async function serveHere(options: ServeOptions): Promise<VfioUserServer> {
   const { fd, signal, onError = warn, linger = 0 } = options;
+  if (fd !== undefined) requireSocket(fd);
   const served = servedDevices(options);
   const choice = await chooseTransport(options, fd);
   const { transport, native, reason } = choice;
   const services: Service[] = [];
-  const end = ending(services);
+  const end = ending(services, onError);
   const memoryFile = openMemoryFile(options.memoryFile);
   if (memoryFile !== undefined) services.push({ close: () => memoryFile.release() });
   const events: ConnectionEvents = {
@@ -65,7 +67,14 @@ export async function serveHere(options: ServeOptions): Promise<VfioUserServer> 
     },
   };
   try {
-    for (const { socket, device } of served) {
+    for (const { socket, device, isOwn } of served) {
+      device.beginService();
+      services.push({
+        close: () => {
+          device.endService();
+          if (isOwn) device.letGo();
+        },
+      });
       const shared = { device, memoryFile, events };
       if (fd !== undefined) services.push(connectionOn(fd, choice, shared, linger));
       else if (native !== undefined)
@@ -88,36 +97,46 @@ export async function serveHere(options: ServeOptions): Promise<VfioUserServer> 
   };
 }
 
-interface SharedOptions {
-  readonly device: VfioUserDevice;
-  readonly memoryFile: GuestFile | undefined;
-  readonly events: ConnectionEvents;
-}
-
 function connectionOn(
   fd: number,
   { native, transport }: Choice,
-  shared: SharedOptions,
+  shared: Omit<PumpOptions, 'input' | 'output'>,
   linger: number,
 ): Service {
+  let pump: Pump;
   if (native !== undefined) {
-    const connection = new KoffiConnection(fd, {
-      ...shared,
-      native,
-      linger,
-      buffers: allocateBuffers(native),
-    });
-    return { close: () => connection.close('the server was closed') };
+    const buffers = allocateBuffers(native);
+    const { input, output } = buffers;
+    pump = new Pump(new KoffiWire(native, fd, buffers, linger), native, { ...shared, input, output });
+  } else {
+    const [input, output] = [new WireBuffer(), new WireBuffer()];
+    const isWatched = transport === 'net' || !blocks(fd);
+    const wire = isWatched ? new NetWire(new Socket({ fd }), input) : new InheritedWire(fd, input);
+    pump = new Pump(wire, undefined, { ...shared, input, output });
   }
-  const options = { ...shared, input: new WireBuffer(), output: new WireBuffer() };
-  const connection =
-    transport === 'net'
-      ? new NetConnection(new Socket({ fd }), options)
-      : new InheritedConnection(fd, options);
-  return { close: () => connection.close('the server was closed') };
+  return { close: () => pump.close('the server was closed') };
 }
 
-function servedDevices(options: ServeOptions): (ServedDevice & { readonly device: VfioUserDevice })[] {
+function requireSocket(fd: number): void {
+  let why = 'is no socket';
+  try {
+    if (fstatSync(fd).isSocket()) return;
+  } catch (error) {
+    why = `cannot be used (${error instanceof Error ? error.message : String(error)})`;
+  }
+  throw new VpciError(
+    'VPCI_BAD_ARGUMENT',
+    `descriptor ${fd} ${why}: give that of a connected socket which the process was started with`,
+  );
+}
+
+interface OwnedDevice extends ServedDevice {
+  readonly device: VfioUserDevice;
+  /** It was made here, of a function. */
+  readonly isOwn: boolean;
+}
+
+function servedDevices(options: ServeOptions): OwnedDevice[] {
   const { device, socket, fd, devices = [] } = options;
   const one = device === undefined ? [] : [{ socket: socket ?? '', device }];
   const all = [...one, ...devices];
@@ -131,6 +150,7 @@ function servedDevices(options: ServeOptions): (ServedDevice & { readonly device
   return all.map(({ socket: path, device: given }) => ({
     socket: path,
     device: given instanceof PciFunction ? new VfioUserDevice(given) : given,
+    isOwn: given instanceof PciFunction,
   }));
 }
 
@@ -167,15 +187,26 @@ function openMemoryFile(path: string | undefined): GuestFile | undefined {
   }
 }
 
-/** Closes all services, once, and says when that is done. */
-function ending(services: readonly Service[]): { readonly ended: Promise<void>; close(): Promise<void> } {
+/** Closes all services, once, and says when that is done; `onError` hears what went wrong with one. */
+function ending(
+  services: readonly Service[],
+  onError: (error: unknown) => void,
+): { readonly ended: Promise<void>; close(): Promise<void> } {
   const done = new EventTarget();
   const ended = once(done, 'ended').then(() => undefined);
   let closing: Promise<void> | undefined;
   const closeAll = async (): Promise<void> => {
+    const errors: unknown[] = [];
     // Connections first: they still use the memory file.
-    for (const service of services.toReversed()) await service.close();
+    for (const service of services.toReversed()) {
+      try {
+        await service.close();
+      } catch (error) {
+        errors.push(error);
+      }
+    }
     done.dispatchEvent(new Event('ended'));
+    for (const error of errors) onError(error);
   };
   return { ended, close: () => (closing ??= closeAll()) };
 }

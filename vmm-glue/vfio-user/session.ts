@@ -29,6 +29,11 @@ const SMALL_REPLY = 512;
 const MINOR_VERSION = 1;
 const REPLY_BODY = vfio.HEADER_SIZE + vfio.REGION_ACCESS_SIZE;
 
+/** Messages that came at once are left for later after this many milliseconds. */
+const BUDGET_MS = 20;
+/** How many messages are answered between two looks at the clock. */
+const CLOCK_INTERVAL = 16;
+
 /**
  * One client's connection to a device: takes messages apart, answers them, and says when the connection must end. It
  * does no input or output: a transport fills {@link Session.input}, calls {@link Session.process}, and sends what is
@@ -43,6 +48,8 @@ export class Session implements ClientLink {
   ending: string | undefined;
   /** True when a DMA request was settled: who waits for it hears of it only when the event loop turns. */
   settled = false;
+  /** True when {@link Session.process} left messages for later, so that others have their turn. */
+  overdue = false;
   readonly #device: VfioUserDevice;
   readonly #host: SessionHost;
   readonly #regions: readonly Region[];
@@ -78,7 +85,7 @@ export class Session implements ClientLink {
     this.#mappings = new DmaMappings(memory, host.native, host.memoryFile, (address, bytes) => {
       void this.writeByMessage(BigInt(address), bytes);
     });
-    this.#requests = new DmaRequests(this.output);
+    this.#requests = new DmaRequests(this.output, (why) => this.#report(why, false));
     this.#context = {
       device,
       regions: this.#regions,
@@ -97,13 +104,16 @@ export class Session implements ClientLink {
 
   /**
    * Works through the messages in the first `end` bytes of the input; returns the bytes it is done with, and the
-   * transport moves the rest to the front. It stops early when the output is full: send, and call it again.
+   * transport moves the rest to the front. It stops early when the output is full: send, and call it again; and when
+   * it took its time: then it is {@link Session.overdue}.
    */
   process(end: number): number {
     const { view } = this.input;
     let at = 0;
+    let until = 0;
     this.#processing = true;
-    while (end - at >= vfio.HEADER_SIZE && this.ending === undefined) {
+    this.overdue = false;
+    for (let turns = 1; end - at >= vfio.HEADER_SIZE && this.ending === undefined; turns++) {
       const size = view.getUint32(at + vfio.HEADER_MESSAGE_SIZE, true);
       if (size < vfio.HEADER_SIZE || size > vfio.MAX_MESSAGE_SIZE) {
         this.#refuse(view, at, ERRNO.EINVAL, `a message of ${size} bytes`, true);
@@ -122,6 +132,11 @@ export class Session implements ClientLink {
         this.#message(view, at, size, command);
       }
       at += size;
+      if (turns % CLOCK_INTERVAL !== 0) continue;
+      const now = performance.now();
+      if (until === 0) until = now + BUDGET_MS;
+      this.overdue = now > until;
+      if (this.overdue) break;
     }
     this.#position += at;
     this.#processing = false;
@@ -136,6 +151,8 @@ export class Session implements ClientLink {
 
   /** The connection is over. Memory and interrupts of the client go; the device stays as it is. */
   close(reason: string): void {
+    // Whoever closes it from a listener stands in the middle of a message: none comes after it.
+    this.ending = reason;
     this.#device.detachClient();
     this.#arrived.clear();
     this.#interrupts.clear();
@@ -160,8 +177,8 @@ export class Session implements ClientLink {
     return this.#mappings.write(address, bytes);
   }
 
-  readByMessage(address: bigint, length: number): Promise<Uint8Array | undefined> {
-    const answer = this.#requests.read(address, length, this.#maxDataTransfer);
+  readByMessage(address: bigint, bytes: Uint8Array): Promise<boolean> {
+    const answer = this.#requests.read(address, bytes, this.#maxDataTransfer);
     this.#sendRequests();
     return answer;
   }

@@ -25,10 +25,11 @@ export class SocketPath {
           `${path} exists and is no socket: remove it, or choose another path`,
         );
       }
-      if (await isServed(path)) {
+      // Who began when we did may have cleared it away meanwhile, and listen there.
+      if ((await isServed(path)) || !isStill(path, stat)) {
         throw new VpciError(
           'VPCI_SOCKET',
-          `${path} is served by another process: end that one, or choose another path`,
+          `${path} is served by another server: end that one, or choose another path`,
         );
       }
       unlinkSync(path);
@@ -47,6 +48,12 @@ export class SocketPath {
     if (stat !== undefined && stat.ino === this.#own?.ino && stat.dev === this.#own.dev)
       unlinkSync(this.path);
   }
+}
+
+/** True when the file at `path` is the one that `before` describes; an inode's number may be used again. */
+function isStill(path: string, before: Stats): boolean {
+  const now = lstatSync(path, { throwIfNoEntry: false });
+  return now?.ino === before.ino && now.dev === before.dev && now.ctimeMs === before.ctimeMs;
 }
 
 /** True unless the socket refuses connections. */

@@ -1,4 +1,4 @@
-import { MAX_DATA_TRANSFER, MAX_DMA_MAPS } from './protocol.ts';
+import { MAX_DATA_TRANSFER, MAX_DMA_MAPS, MIN_DATA_TRANSFER } from './protocol.ts';
 
 /** What a client said in VERSION, or what the specification says for it. */
 export interface ClientCapabilities {
@@ -25,7 +25,7 @@ export function parseCapabilities(bytes: Uint8Array): ClientCapabilities | undef
   const { capabilities = {} } = parsed;
   if (!isRecord(capabilities)) return undefined;
   const { max_data_xfer_size: most = MAX_DATA_TRANSFER } = capabilities;
-  if (typeof most !== 'number' || !Number.isInteger(most) || most < 1) return undefined;
+  if (typeof most !== 'number' || !Number.isInteger(most) || most < MIN_DATA_TRANSFER) return undefined;
   return { maxDataTransfer: Math.min(most, MAX_DATA_TRANSFER) };
 }
 

@@ -11,24 +11,33 @@ const LINGER_MS = 5;
 // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a port of a worker, not a window
 const say = (message: WorkerMessage): void => parentPort?.postMessage(message);
 
+const ending = new AbortController();
+let isServing = false;
+parentPort?.once('message', () => {
+  ending.abort();
+  if (!isServing) process.exit();
+});
+
 try {
   const { module, data, transport, memoryFile }: WorkerInput = workerData;
   const served = await factoryOf(await import(module), module)(data);
+  isServing = true;
   const server = await serveHere({
     devices: isList(served) ? served : [served],
     transport,
     memoryFile,
     linger: LINGER_MS,
+    signal: ending.signal,
     onError: (error) => say({ type: 'error', error: error instanceof Error ? error : String(error) }),
   });
-  parentPort?.once('message', () => {
-    void server.close().then(() => parentPort?.close());
-  });
   say({ type: 'ready', transport: server.transport, reason: server.reason });
+  await server.ended;
 } catch (error) {
   const code = error instanceof VpciError ? error.code : undefined;
   say({ type: 'refused', code, message: error instanceof Error ? error.message : String(error) });
 }
+// Timers and the like of the module would keep the thread alive.
+process.exit();
 
 function factoryOf(loaded: unknown, module: string): DeviceFactory {
   if (hasFactory(loaded)) return loaded.default;

@@ -4,6 +4,7 @@ import {
   ftruncateSync,
   openSync,
   readFileSync,
+  readdirSync,
   readSync,
   rmSync,
   writeFileSync,
@@ -12,13 +13,19 @@ import {
 import { afterEach, describe, expect, it } from 'vitest';
 import { serveVfioUser, type ServeOptions, VfioUserDevice, type VfioUserServer } from 'vpci/vfio-user';
 import {
+  allocateBlock,
   EFD_CLOEXEC,
   EFD_NONBLOCK,
   F_ADD_SEALS,
   F_SEAL_SHRINK,
+  listenUnix,
   loadNative,
   MFD_ALLOW_SEALING,
   MFD_CLOEXEC,
+  MSG_DONTWAIT,
+  SO_PASSCRED,
+  SocketMessage,
+  SOL_SOCKET,
 } from '../../../vmm-glue/linux/index.ts';
 import {
   bytesOf,
@@ -27,6 +34,7 @@ import {
   dmaUnmapBody,
   irqSetBody,
   valueOf,
+  versionBody,
   VfioUserClient,
   words,
 } from '../../support/vfio-user-client.ts';
@@ -160,6 +168,74 @@ describe('guest memory with a descriptor', () => {
     expect(memory.load32(0)).toBe(0x11223344);
     memory.store(0, 0x101010, Int32Array.of(6), 1);
     expect(fileBytes(fd, 0x1010, 1)).toEqual([6]);
+  });
+
+  it('is zeroes for who holds on to it when the client took it back, or is gone', async () => {
+    const { client, device } = await session();
+    const fd = memfd(0x4000, true);
+    writeSync(fd, Uint8Array.of(7), 0, 1, 0);
+    const views: Uint8Array[] = [];
+    const seen: unknown[] = [];
+    device.on('dma-map', ({ mapped, parts }) => {
+      views.push(...parts.map(({ bytes }) => bytes));
+      seen.push([mapped, views[0]?.[0]]);
+    });
+    device.on('disconnect', () => seen.push(['gone', views.map((bytes) => bytes[0])]));
+    await client.request(2, dmaMapBody(3, 0, 0, 0x2000), [fd]);
+    await client.request(3, dmaUnmapBody(0, 0x2000));
+    await client.request(2, dmaMapBody(3, 0, 0, 0x2000), [fd]);
+    client.close();
+    await expect.poll(() => seen.at(-1)).toEqual(['gone', [0, 0]]);
+    expect(seen.slice(0, -1)).toEqual([
+      [true, 7],
+      [false, 0],
+      [true, 0],
+    ]);
+    for (const bytes of views) bytes[0] = 9;
+    expect(fileBytes(fd, 0, 1)).toEqual([7]);
+  });
+
+  it('can be mapped as far as its file has grown', async () => {
+    const { client, device } = await session();
+    const fd = memfd(0x1000, true);
+    expect((await client.request(2, dmaMapBody(3, 0, 0, 0x1000), [fd])).errno).toBe(0);
+    ftruncateSync(fd, 0x2000);
+    expect((await client.request(2, dmaMapBody(3, 0x1000, 0x1000, 0x1000), [fd])).errno).toBe(0);
+    expect(device.writeNow(0xffe, Uint8Array.of(1, 2, 3, 4))).toBe(true);
+    expect(fileBytes(fd, 0xffe, 4)).toEqual([1, 2, 3, 4]);
+  });
+
+  it('comes with its descriptor, though credentials come, too', async () => {
+    const path = socketPath();
+    const listening = listenUnix(native, path, 0o600);
+    descriptors.push(listening);
+    const connecting = VfioUserClient.connect(path);
+    const client = await connecting;
+    const fd = native.accept4(listening, 0, 0, 0);
+    expect(native.setsockopt(fd, SOL_SOCKET, SO_PASSCRED, Uint8Array.of(1, 0, 0, 0), 4)).toBe(0);
+    // Without a connection of ours on it, they stay on, and come first.
+    const block = allocateBlock(native, 4096);
+    const incoming = new SocketMessage(native, block, 16);
+    incoming.setBuffer(block.address + 2048, 1024);
+    const own = memfd(0x1000, true);
+    client.send(Uint8Array.of(1), [own, own]);
+    expect([incoming.receive(fd, MSG_DONTWAIT), incoming.truncated]).toEqual([1, false]);
+    const received = incoming.descriptors();
+    expect(received).toHaveLength(2);
+    for (const one of received) closeSync(one);
+
+    const device = new VfioUserDevice(testFunction().fn);
+    open.push(await serveVfioUser({ fd, device, transport: 'koffi' }), client);
+    expect((await client.request(1, versionBody(0, 1, '{}'))).errno).toBe(0);
+    const vectors = Array.from({ length: 16 }, () => own);
+    expect((await client.request(8, irqSetBody(EVENTFD_TRIGGER, MSI_X, 0, 16), vectors)).errno).toBe(EINVAL);
+    const before = readdirSync('/proc/self/fd').length;
+    for (let i = 0; i < 20; i++) {
+      expect((await client.request(2, dmaMapBody(3, 0, 0, 0x1000), [own])).errno).toBe(0);
+      expect(device.readNow(0, new Uint8Array(1))).toBe(true);
+      await client.request(3, dmaUnmapBody(0, 0x1000));
+    }
+    expect(readdirSync('/proc/self/fd')).toHaveLength(before);
   });
 
   it('outlives a client that cuts the file', async () => {
@@ -361,10 +437,22 @@ describe('interrupts with eventfds', () => {
     );
     const blocking = native.eventfd(0, EFD_CLOEXEC);
     descriptors.push(blocking);
-    writeSync(blocking, new Uint8Array(BigUint64Array.of(2n ** 64n - 2n).buffer));
+    const full = new Uint8Array(BigUint64Array.of(2n ** 64n - 2n).buffer);
+    writeSync(blocking, full);
     await client.request(8, irqSetBody(EVENTFD_TRIGGER, MSI, 0, 1), [blocking]);
     expect(device.interrupt(0)).toBe(true);
     expect(await client.readConfig(0, 2)).toBe(0x1b36);
+    // One more than a write can make it: the kernel signalled, whatever its flags are or were a moment ago.
+    const count = new BigUint64Array(1);
+    readSync(blocking, new Uint8Array(count.buffer));
+    expect(count[0]).toBe(2n ** 64n - 1n);
+    for (let i = 0; i < 1000; i++) expect(device.interrupt(0)).toBe(true);
+    expect(signals(blocking)).toBe(1000);
+  });
+
+  it.each([65_536, -1, 1.5, Number.NaN])('has no vector %d', async (vector) => {
+    const { device } = await session();
+    expect(() => device.interrupt(vector)).toThrow(expect.objectContaining({ code: 'VPCI_BAD_ARGUMENT' }));
   });
 });
 

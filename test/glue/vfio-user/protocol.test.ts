@@ -12,6 +12,7 @@ import {
   bytesOf,
   concat,
   dmaMapBody,
+  dmaUnmapAllBody,
   dmaUnmapBody,
   message,
   regionBody,
@@ -92,6 +93,7 @@ describe.each<Transport>(['koffi', 'net'])('%s', (transport) => {
       ['a list', versionBody(0, 1, '[]')],
       ['capabilities that are none', versionBody(0, 1, '{"capabilities":3}')],
       ['a transfer size of nothing', versionBody(0, 1, '{"capabilities":{"max_data_xfer_size":0}}')],
+      ['a transfer size below a page', versionBody(0, 1, '{"capabilities":{"max_data_xfer_size":4095}}')],
       ['bytes that are no text', concat(words(0), new Uint8Array([0xff, 0xfe, 0]))],
       ['deep JSON', versionBody(0, 1, '['.repeat(50_000))],
     ])('refuses %s, and ends the connection', async (_name, body) => {
@@ -433,6 +435,34 @@ describe.each<Transport>(['koffi', 'net'])('%s', (transport) => {
       expect(await map(0x1000, 0x3000)).toBe(0);
     });
 
+    it('unmaps everything', async () => {
+      const { client, device } = await session(transport);
+      const gone: [bigint, bigint][] = [];
+      await client.request(2, dmaMapBody(3, 0, 0x1000, 0x1000));
+      await client.request(2, dmaMapBody(3, 0, 0x8000, 0x2000));
+      device.on('dma-map', ({ mapped, address, size }) => {
+        if (!mapped) gone.push([address, size]);
+      });
+      expect((await client.request(3, dmaUnmapAllBody(0x1000))).errno).toBe(EINVAL);
+      for (const flags of [1, 3, 4]) {
+        expect((await client.request(3, concat(words(24, flags), new Uint8Array(16)))).errno).toBe(EINVAL);
+      }
+      expect(gone).toEqual([]);
+      const { errno, body } = await client.request(3, dmaUnmapAllBody());
+      expect([errno, body]).toEqual([0, dmaUnmapAllBody()]);
+      expect(gone).toEqual([
+        [0x1000n, 0x1000n],
+        [0x8000n, 0x2000n],
+      ]);
+      expect((await client.request(2, dmaMapBody(3, 0, 0x1000, 0x1000))).errno).toBe(0);
+    });
+
+    it('refuses to unmap beyond the address space', async () => {
+      const { client } = await session(transport);
+      expect((await client.request(3, dmaUnmapBody(0x1000, 2n ** 64n - 1n))).errno).toBe(EINVAL);
+      expect((await client.request(3, dmaUnmapBody(0x1000, 2n ** 64n - 0x1000n))).errno).toBe(0);
+    });
+
     it('echoes what was unmapped', async () => {
       const { client } = await session(transport);
       const body = dmaUnmapBody(0x1000, 2n ** 63n);
@@ -464,7 +494,7 @@ describe.each<Transport>(['koffi', 'net'])('%s', (transport) => {
 
     it('cuts long transfers as the client wants them', async () => {
       const { socket, device } = await serve(transport);
-      const client = await VfioUserClient.open(socket, '{"capabilities":{"max_data_xfer_size":100}}');
+      const client = await VfioUserClient.open(socket, '{"capabilities":{"max_data_xfer_size":4096}}');
       open.push(client);
       const sizes: number[] = [];
       client.onRequest = ({ body }) => {
@@ -472,8 +502,24 @@ describe.each<Transport>(['koffi', 'net'])('%s', (transport) => {
         sizes.push(count);
         return concat(body.slice(0, 16), new Uint8Array(count).fill(7));
       };
-      expect(await device.read(0x2000, 250)).toEqual(new Uint8Array(250).fill(7));
-      expect(sizes).toEqual([100, 100, 50]);
+      expect(await device.read(0x2000, 10_000)).toEqual(new Uint8Array(10_000).fill(7));
+      expect(sizes).toEqual([4096, 4096, 1808]);
+      expect(await device.write(0x2000, new Uint8Array(5000))).toBe(true);
+      expect(await device.read(0, 0)).toEqual(new Uint8Array(0));
+    });
+
+    it('gives up a long transfer that the client refuses in the middle', async () => {
+      const { socket, device } = await serve(transport);
+      const client = await VfioUserClient.open(socket, '{"capabilities":{"max_data_xfer_size":4096}}');
+      open.push(client);
+      let asked = 0;
+      client.onRequest = ({ body }) =>
+        ++asked === 10 ? 14 : concat(body.slice(0, 16), new Uint8Array(4096));
+      expect(await device.read(0, 0x100000)).toBeUndefined();
+      // Those that were on their way, and not all 256.
+      expect(asked).toBeLessThan(100);
+      client.onRequest = ({ body }) => body.slice(0, 16);
+      expect(await device.write(0, new Uint8Array(0x100000))).toBe(true);
     });
 
     it('ends DMA when the client goes', async () => {

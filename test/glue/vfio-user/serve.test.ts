@@ -1,14 +1,25 @@
 // Sockets, threads and the command: how a service begins, goes on and ends.
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { createServer, Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { createFunction } from 'vpci';
 import { serveVfioUser, type Transport, VfioUserDevice } from 'vpci/vfio-user';
 import { message, regionBody, valueOf, versionBody, VfioUserClient } from '../../support/vfio-user-client.ts';
-import { scratchFile, socketPath, testFunction } from './device.ts';
+import { collectGarbage, scratchFile, socketPath, testFunction } from './device.ts';
 
 const repo = fileURLToPath(new URL('../../..', import.meta.url));
 const cli = join(repo, 'dist/vmm-glue/cli/main.js');
@@ -50,6 +61,20 @@ describe.each<Transport>(['koffi', 'net'])('a socket by %s', (transport) => {
     await using server = await serveVfioUser({ socket, device: device(), transport });
     expect(await identityAt(socket)).toBe(0x00f51b36);
     expect(server.devices).toHaveLength(1);
+  });
+
+  it('is for one of two servers that begin where another died', async () => {
+    const socket = socketPath();
+    const script = `require('net').createServer().listen(${JSON.stringify(socket)}, () => process.kill(process.pid, 9))`;
+    await new Promise((resolve) => spawn(process.execPath, ['-e', script]).once('exit', resolve));
+    const both = await Promise.allSettled(
+      [device(), device()].map((one) => serveVfioUser({ socket, device: one, transport })),
+    );
+    const servers = both.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []));
+    const refusals = both.flatMap((one) => (one.status === 'rejected' ? [one.reason] : []));
+    expect(refusals).toEqual([expect.objectContaining({ code: 'VPCI_SOCKET' })]);
+    expect(await identityAt(socket)).toBe(0x00f51b36);
+    for (const server of servers) await server.close();
   });
 
   it('is refused while somebody serves it, and where something else is', async () => {
@@ -98,6 +123,103 @@ describe.each<Transport>(['koffi', 'net'])('a socket by %s', (transport) => {
     client.close();
   });
 
+  it('is not for a device that another socket has', async () => {
+    const one = device();
+    const [first, second] = [socketPath(), socketPath()];
+    const twice = { devices: [first, second].map((socket) => ({ socket, device: one })), transport };
+    const refusal = expect.objectContaining({ code: 'VPCI_BAD_ARGUMENT' });
+    await expect(serveVfioUser(twice)).rejects.toThrow(refusal);
+    expect([first, second].map((socket) => existsSync(socket))).toEqual([false, false]);
+    const server = await serveVfioUser({ socket: first, device: one, transport });
+    await expect(serveVfioUser({ socket: second, device: one, transport })).rejects.toThrow(refusal);
+    expect(await identityAt(first)).toBe(0x00f51b36);
+    await server.close();
+    await using again = await serveVfioUser({ socket: second, device: one, transport });
+    expect(again.devices).toEqual([one]);
+    expect(await identityAt(second)).toBe(0x00f51b36);
+  });
+
+  it('leaves nothing on a function', async () => {
+    const { fn } = testFunction();
+    const on = vi.spyOn(fn, 'on');
+    const off = vi.spyOn(fn, 'off');
+    const server = await serveVfioUser({ socket: socketPath(), device: fn, transport });
+    expect(on).toHaveBeenCalledTimes(2);
+    await server.close();
+    expect(off.mock.calls).toEqual(on.mock.calls);
+  });
+
+  it('turns a client away whose device fails, and goes on', async () => {
+    let fails = false;
+    const bytes = Uint8Array.of(0x86, 0x80, 1, 0);
+    const physical = {
+      size: 4096,
+      read: (offset: number, size: number) => valueOf(bytes.slice(offset, offset + size)),
+      write: () => undefined,
+    };
+    const bad = new VfioUserDevice(
+      createFunction({ physical, passthroughRanges: [[0x80, 0x100]], bars: [] }),
+    );
+    const ask = vi.spyOn(bad.function, 'interruptPin', 'get').mockImplementation(() => {
+      if (fails) throw new Error('the physical function is gone');
+      return 0;
+    });
+    const [broken, well] = [socketPath(), socketPath()];
+    const devices = [
+      { socket: broken, device: bad },
+      { socket: well, device: device() },
+    ];
+    const errors: unknown[] = [];
+    await using server = await serveVfioUser({ devices, transport, onError: (error) => errors.push(error) });
+    expect(server.transport).toBe(transport);
+    const isAsked = transport === 'koffi';
+    fails = true;
+    if (isAsked) {
+      const client = await VfioUserClient.connect(broken);
+      await client.closed;
+      expect(String(errors)).toContain('the physical function is gone');
+    }
+    expect(await identityAt(well)).toBe(0x00f51b36);
+    fails = false;
+    expect(await identityAt(broken)).toBe(0x00018086);
+    ask.mockRestore();
+  });
+
+  it('closes everything else when it cannot be removed', async () => {
+    const folder = scratchFile(`folder-${transport}`);
+    mkdirSync(folder);
+    const errors: unknown[] = [];
+    const kept = socketPath();
+    const devices = [kept, join(folder, 'a.sock')].map((socket) => ({ socket, device: device() }));
+    const server = await serveVfioUser({ devices, transport, onError: (error) => errors.push(error) });
+    renameSync(folder, `${folder}-moved`);
+    writeFileSync(folder, 'a file');
+    await server.close();
+    await server.ended;
+    expect(existsSync(kept)).toBe(false);
+    expect(errors).toEqual([expect.objectContaining({ code: 'ENOTDIR' })]);
+  });
+
+  // What Node's buffers leave is the allocator's.
+  it.skipIf(transport === 'net')('leaves no memory behind', { timeout: 60_000 }, async () => {
+    const mapped = (): number =>
+      Number(/^VmSize:\s+(\d+)/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? 0) / 1024;
+    const before = mapped();
+    for (let i = 0; i < 300; i++) {
+      await (await serveVfioUser({ socket: socketPath(), device: device(), transport })).close();
+    }
+    // Two buffers of 1.1 MB each time.
+    await expect
+      .poll(
+        () => {
+          collectGarbage();
+          return mapped() - before;
+        },
+        { timeout: 10_000 },
+      )
+      .toBeLessThan(200);
+  });
+
   it('serves several devices, and again after a restart', async () => {
     const devices = [socketPath(), socketPath(), socketPath()].map((socket) => ({
       socket,
@@ -130,6 +252,45 @@ describe('options', () => {
     await expect(serveVfioUser(options)).rejects.toThrow(
       expect.objectContaining({ code: 'VPCI_BAD_ARGUMENT' }),
     );
+  });
+
+  it.each<Transport>(['koffi', 'net', 'inherited'])(
+    'refuses a descriptor that is no socket, by %s',
+    async (transport) => {
+      const fd = openSync(igb, 'r');
+      for (const one of [fd, 1_000_000, -1, 0.5]) {
+        await expect(serveVfioUser({ device, fd: one, transport })).rejects.toThrow(
+          expect.objectContaining({ code: 'VPCI_BAD_ARGUMENT' }),
+        );
+      }
+      closeSync(fd);
+    },
+  );
+});
+
+/** What a script says until it ends by itself. */
+async function outputOf(script: string): Promise<string> {
+  const path = scratchFile(`script-${Math.random().toString(36).slice(2)}.mjs`);
+  writeFileSync(path, script);
+  const child = spawn(process.execPath, [path], { stdio: ['ignore', 'pipe', 'inherit'] });
+  cleanUps.push(() => child.kill('SIGKILL'));
+  let out = '';
+  child.stdout.setEncoding('utf8').on('data', (text: string) => (out += text));
+  const code = await exitCode(child);
+  return code === 0 ? out : `${out}exit code ${code}\n`;
+}
+
+describe('a watch', () => {
+  it('goes on, and so do the others, when one throws', async () => {
+    const script = `
+      const { loadNative } = await import(${JSON.stringify(pathToFileURL(join(repo, 'dist/vmm-glue/linux/index.js')).href)});
+      const native = await loadNative();
+      process.on('uncaughtException', (error) => console.log('uncaught', error.message));
+      const [one, other] = [native.eventfd(1, 0), native.eventfd(1, 0)];
+      let times = 0;
+      native.watch(one, false, () => { if (++times < 3) throw new Error('oops'); });
+      native.watch(other, false, () => { if (times >= 3) { console.log('other'); process.exit(); } });`;
+    expect(await outputOf(script)).toBe('uncaught oops\nuncaught oops\nother\n');
   });
 });
 
@@ -180,6 +341,71 @@ describe('a worker', () => {
     await client.writeRegion(0, 0, Uint8Array.of(0, 0x10, 0, 0));
     await expect.poll(async () => valueOf((await client.readRegion(0, 0, 4)).body.slice(16))).toBe(0x5a);
     client.close();
+  });
+
+  it('ends, whatever its module has running', async () => {
+    const module = moduleFile(`setInterval(() => undefined, 1000);
+      export default (socket) => ({ socket, device: createFunction({ vendorId: 1, deviceId: 2, classCode: 0 }) });`);
+    const taken = socketPath();
+    const holder = createServer().listen(taken);
+    cleanUps.push(() => new Promise((resolve) => holder.close(resolve)));
+    const script = `
+      const { serveVfioUser } = await import(${JSON.stringify(pathToFileURL(join(repo, 'dist/vmm-glue/vfio-user/index.js')).href)});
+      const device = new URL(${JSON.stringify(module.href)});
+      const server = await serveVfioUser({ device, data: ${JSON.stringify(socketPath())} });
+      await server.close();
+      console.log('closed');
+      await serveVfioUser({ device, data: ${JSON.stringify(taken)} }).catch(({ code }) => console.log(code));`;
+    expect(await outputOf(script)).toBe('closed\nVPCI_SOCKET\n');
+  });
+
+  it('ends with a signal, before it serves and afterwards', async () => {
+    const data = socketPath();
+    const ready = moduleFile(
+      `export default (socket) => ({ socket, device: createFunction({ vendorId: 1, deviceId: 2, classCode: 0 }) });`,
+    );
+    const ending = new AbortController();
+    const server = await serveVfioUser({ device: ready, data, signal: ending.signal });
+    ending.abort();
+    await server.ended;
+    expect(existsSync(data)).toBe(false);
+
+    const never = moduleFile(`export default () => new Promise(() => setInterval(() => undefined, 1000));`);
+    const early = new AbortController();
+    const starting = serveVfioUser({ device: never, signal: early.signal });
+    setTimeout(() => early.abort(), 50);
+    await expect(starting).rejects.toThrow(expect.objectContaining({ code: 'VPCI_SOCKET' }));
+  });
+
+  it('does not wait for a slow client while another asks', async () => {
+    const module = moduleFile(`export default (sockets) => sockets.map((socket) => ({
+      socket,
+      device: createFunction({ vendorId: 1, deviceId: 2, classCode: 0 }),
+    }));`);
+    const sockets = [socketPath(), socketPath()];
+    await using server = await serveVfioUser({ device: module, data: sockets });
+    expect(server.transport).toBe('koffi');
+    const [slow, quick] = await Promise.all(sockets.map((socket) => VfioUserClient.open(socket)));
+    if (slow === undefined || quick === undefined) throw new Error('two clients');
+    const dripping = new AbortController();
+    const drip = (async () => {
+      while (!dripping.signal.aborted) {
+        await slow.readConfig(0, 4);
+        await new Promise((resolve) => setTimeout(resolve, 3));
+      }
+    })();
+    const times: number[] = [];
+    for (let i = 0; i < 9; i++) {
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      const start = performance.now();
+      await quick.readConfig(0, 4);
+      times.push(performance.now() - start);
+    }
+    dripping.abort();
+    await drip;
+    slow.close();
+    quick.close();
+    expect(times.toSorted((a, b) => a - b)[4]).toBeLessThan(200);
   });
 
   it.each([
@@ -338,6 +564,8 @@ describe('vpci serve', () => {
     [['--socket', 'x', '--demo', '--rid', 'nowhere'], 2, 'nowhere'],
     [['--socket', '/nonexistent/x', '--demo'], 1, 'ENOENT'],
     [['--socket', tmpdir(), '--demo'], 1, 'no socket'],
+    [['--fd', '0', '--demo'], 1, 'descriptor 0 is no socket'],
+    [['--fd', '99', '--demo', '--transport', 'inherited'], 1, 'descriptor 99'],
     [['--socket', 'x', '--demo', '--transport', 'inherited'], 1, '--fd'],
     [['--socket', 'x', '--dump', igb, '--pasid-width', '8', '--pasid-offset', '0x104'], 1, '0x104'],
   ])('refuses %j', async (args, code, text) => {
