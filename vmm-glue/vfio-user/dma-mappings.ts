@@ -54,8 +54,9 @@ export class DmaMappings {
       for (const one of descriptors) this.#native?.close(one);
       return errno;
     }
-    const file = fd === undefined ? this.#namedFile(request) : this.#files?.open(fd);
-    if (fd !== undefined && file === undefined) return ERRNO.EINVAL;
+    const opened = fd === undefined ? this.#namedFile(request) : this.#files?.open(fd);
+    if (fd !== undefined && opened === undefined) return ERRNO.EINVAL;
+    const file = opened === 'unsafe' ? undefined : opened;
     if (file !== undefined && offset + size > BigInt(file.size)) {
       file.release();
       return ERRNO.EINVAL;

@@ -1,4 +1,5 @@
 import { fstatSync, readSync, writeSync } from 'node:fs';
+import { fileOrigin } from './file-origin.ts';
 import {
   F_GET_SEALS,
   F_SEAL_SHRINK,
@@ -162,8 +163,16 @@ export class GuestFiles {
     this.#native = native;
   }
 
-  /** The file of `fd`, acquired; undefined when it is no regular file. `fd` is taken over either way. */
-  open(fd: number): GuestFile | undefined {
+  /**
+   * The file of `fd`, acquired; undefined when it is no regular file, `unsafe` when a thread that reads it may wait for
+   * ever. `fd` is taken over in any case.
+   */
+  open(fd: number): GuestFile | 'unsafe' | undefined {
+    const origin = fileOrigin(this.#native, fd);
+    if (origin !== 'kernel') {
+      this.#native.close(fd);
+      return origin === 'other' ? 'unsafe' : undefined;
+    }
     const stat = fstatSync(fd);
     const key = `${stat.dev}:${stat.ino}:${stat.size}`;
     const known = this.#files.get(key);

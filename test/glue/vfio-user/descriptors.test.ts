@@ -2,6 +2,7 @@
 import {
   closeSync,
   ftruncateSync,
+  mkdirSync,
   openSync,
   readFileSync,
   readdirSync,
@@ -10,6 +11,7 @@ import {
   writeFileSync,
   writeSync,
 } from 'node:fs';
+import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { serveVfioUser, type ServeOptions, VfioUserDevice, type VfioUserServer } from 'vpci/vfio-user';
 import {
@@ -23,6 +25,7 @@ import {
   MFD_ALLOW_SEALING,
   MFD_CLOEXEC,
   MSG_DONTWAIT,
+  O_RDWR,
   SO_PASSCRED,
   SocketMessage,
   SOL_SOCKET,
@@ -245,6 +248,48 @@ describe('guest memory with a descriptor', () => {
     ftruncateSync(fd, 0);
     expect(device.readNow(0x1000, new Uint8Array(16))).toBe(false);
     expect(await client.readConfig(0, 2)).toBe(0x1b36);
+  });
+
+  it('is reached by messages where its file system may never answer', async (context) => {
+    const folder = scratchFile('fuse');
+    mkdirSync(folder);
+    const text = (characters: string): Uint8Array => new TextEncoder().encode(`${characters}\0`);
+    const [mountCall, unmountCall] = process.arch === 'x64' ? [165, 166] : [40, 39];
+    const fuse = native.open('/dev/fuse', O_RDWR);
+    if (fuse < 0) context.skip('no /dev/fuse here');
+    const strings = [text(folder), text('fuse'), text(`fd=${fuse},rootmode=40000,user_id=0,group_id=0`)];
+    const [at = 0, type = 0, how = 0] = strings.map((bytes) => native.address(bytes));
+    const mounted = native.syscall(mountCall, at, at, type, 0, how) === 0;
+    // Nobody serves it: the first question would never be answered. O_PATH asks none.
+    const fd = mounted ? openSync(folder, 0x200000) : -1;
+    try {
+      if (!mounted) context.skip('no permission to mount');
+      const { client, device } = await session();
+      const ways: string[] = [];
+      device.on('dma-map', ({ by }) => ways.push(by));
+      expect((await client.request(2, dmaMapBody(3, 0, 0, 0x1000), [fd])).errno).toBe(0);
+      expect(ways).toEqual(['messages']);
+      client.onRequest = ({ body }) => concat(body.slice(0, 16), Uint8Array.of(5));
+      expect(await device.read(0, 1)).toEqual(Uint8Array.of(5));
+    } finally {
+      if (mounted) closeSync(fd);
+      native.syscall(unmountCall, at, 2, 0, 0, 0);
+      closeSync(fuse);
+      // What was pointed to must live until here.
+      expect(strings).toHaveLength(3);
+    }
+  });
+
+  it('may be a file of any other file system', async () => {
+    const { client, device } = await session();
+    const path = join(import.meta.dirname, `guest-${process.pid}.bin`);
+    writeFileSync(path, new Uint8Array(0x1000).fill(3));
+    const fd = openSync(path, 'r+');
+    descriptors.push(fd);
+    rmSync(path);
+    expect((await client.request(2, dmaMapBody(3, 0, 0, 0x1000), [fd])).errno).toBe(0);
+    expect(device.writeNow(0x10, Uint8Array.of(4))).toBe(true);
+    expect(fileBytes(fd, 0xf, 3)).toEqual([3, 4, 3]);
   });
 
   it('refuses what is no file, too short, or too much', async () => {
