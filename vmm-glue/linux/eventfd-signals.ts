@@ -32,15 +32,7 @@ const IOCB_FLAG_RESFD = 1;
 /** Adds 1 to an eventfd. */
 const ONE: Uint8Array = new Uint8Array(new BigUint64Array([1n]).buffer);
 
-function openZeroes(): number | undefined {
-  try {
-    return openSync('/dev/zero', 'r');
-  } catch {
-    return undefined;
-  }
-}
-
-let shared: EventfdSignals | undefined;
+const shared = new WeakMap<Native, EventfdSignals>();
 
 /** Signals the eventfds of others, who may have filled them and made them block. */
 export class EventfdSignals {
@@ -60,7 +52,10 @@ export class EventfdSignals {
     const zeroes = openZeroes();
     if (calls === undefined || zeroes === undefined) return;
     const [setup, destroy, events, submit] = calls;
-    if (native.syscall(setup, DEPTH, this.#address + CONTEXT, 0, 0, 0) < 0) return;
+    if (native.syscall(setup, DEPTH, this.#address + CONTEXT, 0, 0, 0) < 0) {
+      closeSync(zeroes);
+      return;
+    }
     this.#context = Number(this.#view.getBigUint64(CONTEXT, true));
     this.#events = events;
     this.#submit = submit;
@@ -78,7 +73,11 @@ export class EventfdSignals {
 
   /** The one of this thread. */
   static of(native: Native): EventfdSignals {
-    return (shared ??= new EventfdSignals(native));
+    const known = shared.get(native);
+    if (known !== undefined) return known;
+    const made = new EventfdSignals(native);
+    shared.set(native, made);
+    return made;
   }
 
   /**
@@ -108,5 +107,13 @@ export class EventfdSignals {
     } catch {
       // Full: who waits for it has something to hear already.
     }
+  }
+}
+
+function openZeroes(): number | undefined {
+  try {
+    return openSync('/dev/zero', 'r');
+  } catch {
+    return undefined;
   }
 }

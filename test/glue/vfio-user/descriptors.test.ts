@@ -18,6 +18,7 @@ import {
   allocateBlock,
   EFD_CLOEXEC,
   EFD_NONBLOCK,
+  EventfdSignals,
   F_ADD_SEALS,
   F_SEAL_SHRINK,
   listenUnix,
@@ -493,6 +494,23 @@ describe('interrupts with eventfds', () => {
     expect(count[0]).toBe(2n ** 64n - 1n);
     for (let i = 0; i < 1000; i++) expect(device.interrupt(0)).toBe(true);
     expect(signals(blocking)).toBe(1000);
+  });
+
+  it('signals by a write where the host has no asynchronous I/O, unless that would block', () => {
+    const writing = EventfdSignals.of({ ...native, syscall: () => -1 });
+    for (const flags of [EFD_CLOEXEC, EFD_CLOEXEC | EFD_NONBLOCK]) {
+      const fd = native.eventfd(1, flags);
+      descriptors.push(fd);
+      writing.signal(fd);
+      writing.signal(fd);
+      expect(signals(fd)).toBe(3);
+      const full = BigUint64Array.of(2n ** 64n - 2n);
+      writeSync(fd, new Uint8Array(full.buffer));
+      writing.signal(fd);
+      const count = new BigUint64Array(1);
+      readSync(fd, new Uint8Array(count.buffer));
+      expect(count).toEqual(full);
+    }
   });
 
   it.each([65_536, -1, 1.5, Number.NaN])('has no vector %d', async (vector) => {
