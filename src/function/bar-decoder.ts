@@ -63,6 +63,22 @@ export class BarDecoder {
     return this.bars.map((bar, i) => describe(bar, this.#address(bar), this.#decoded[i] !== -1));
   }
 
+  /** What the device answers at `offset` of BAR `bar`; all-ones when it has nothing to say. */
+  read(bar: number, offset: number, size: number): number {
+    const all = size === 4 ? 0xffffffff : size === 2 ? 0xffff : 0xff;
+    const read = this.#bar(bar)?.read;
+    return read === undefined ? all : (read(offset, size) & all) >>> 0;
+  }
+
+  /** The device takes a write at `offset` of BAR `bar`. */
+  write(bar: number, offset: number, size: number, value: number): void {
+    this.#bar(bar)?.write?.(offset, size, value);
+  }
+
+  #bar(bar: number): Bar | undefined {
+    return this.bars.find(({ index }) => index === bar);
+  }
+
   #address({ index, kind }: Bar): number {
     const register = barOffset(index);
     const low = this.#peek(register);

@@ -1,8 +1,9 @@
 import type { SavedRegisters } from '../config/index.ts';
 import { hex } from '../pci/bdf.ts';
+import type { ConfigSpace } from '../pci/config-space.ts';
 import { VpciError } from '../pci/vpci-error.ts';
 import type { InterruptState } from './interrupts/function-interrupts.ts';
-import type { PasidCapability } from './pci-function.ts';
+import type { PasidCapability } from './capabilities/index.ts';
 
 /** Version of {@link FunctionState}. */
 export const FUNCTION_STATE_VERSION = 1;
@@ -63,6 +64,17 @@ export function checkFunctionState(
     throw refused('it is of a function with other registers: other capabilities, BARs or options');
   if (!holder.interrupts.fits(interrupts)) throw refused('it is of a function that has other interrupts');
   return { registers, touched, interrupts };
+}
+
+/** The dword at `offset` as a guest reads it, with the bits of the physical side as they were at power-on, 32 bits. */
+export function shownDword(
+  { virtual }: { readonly virtual: Int32Array },
+  shadow: { peek(offset: number): number },
+  image: ConfigSpace,
+  offset: number,
+): number {
+  const mask = virtual[offset >>> 2] ?? 0;
+  return ((image.read(offset, 4) & ~mask) | (shadow.peek(offset) & mask)) >>> 0;
 }
 
 function refused(why: string): VpciError {

@@ -19,6 +19,7 @@ export {
   vendorSpecificCapability,
   vendorSpecificExtendedCapability,
 } from './blocks/index.ts';
+export type { PasidCapability } from './capabilities/index.ts';
 export { createFunction } from './create-function.ts';
 export type {
   AtsControlEvent,
@@ -45,7 +46,7 @@ export type {
 export type { FunctionState } from './function-state.ts';
 export type { Present } from './guest-layout.ts';
 export type { ByteRange, PlannedCapability } from './guest-plan.ts';
-export { type GuestConfigSpace, type PasidCapability, PciFunction } from './pci-function.ts';
+export { type GuestConfigSpace, PciFunction } from './pci-function.ts';
 export { type AddressRange, type BridgePort, isRange } from './port/bridge-port.ts';
 export {
   createDownstreamPort,

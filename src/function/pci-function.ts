@@ -1,5 +1,4 @@
 import { type Owner, VirtualConfigSpace } from '../config/index.ts';
-import * as id from '../pci/capability-ids.ts';
 import {
   createEndpointState,
   type Endpoint,
@@ -12,25 +11,24 @@ import * as reg from '../pci/header.ts';
 import { TypedEmitter } from '../pci/typed-emitter.ts';
 import { VpciError } from '../pci/vpci-error.ts';
 import { BarDecoder, type DecodedBar } from './bar-decoder.ts';
-import { type PowerCapability, powerCapabilities, type ShownPasid } from './capabilities/index.ts';
-import { type LatchOffsets, settleLatches } from './endpoint-latches.ts';
-import { type Cause, Followers } from './followers.ts';
+import { type PasidCapability, type PowerCapability, powerCapabilities } from './capabilities/index.ts';
+import { latchOffsets, type LatchOffsets, settleLatches, showLatches } from './endpoint-latches.ts';
+import { type Cause, Followers, type FunctionEmitter } from './followers.ts';
 import type { FunctionEvents } from './function-events.ts';
 import type { FunctionHooks } from './function-hooks.ts';
 import type { FunctionHost, Placement } from './function-host.ts';
 import { type FunctionRecipe, functionView } from './function-recipe.ts';
-import { checkFunctionState, FUNCTION_STATE_VERSION, type FunctionState } from './function-state.ts';
+import {
+  checkFunctionState,
+  FUNCTION_STATE_VERSION,
+  type FunctionState,
+  shownDword,
+} from './function-state.ts';
 import type { GuestView } from './guest-layout.ts';
 import type { PlannedCapability } from './guest-plan.ts';
 import { FunctionInterrupts } from './interrupts/function-interrupts.ts';
-import { MESSAGE_ADDRESS_LIMIT } from './interrupts/interrupt-types.ts';
+import { messageEvents } from './message-events.ts';
 import { type BridgePort, bridgePort } from './port/bridge-port.ts';
-
-/** A PASID capability as the guest sees it. */
-export interface PasidCapability extends ShownPasid {
-  /** Config-space offset in bytes. Migration ABI: the same inputs give the same offset, and snapshots record it. */
-  readonly offset: number;
-}
 
 /** The registers of a function as its guest sees them. */
 export type GuestConfigSpace = VirtualConfigSpace<FunctionHooks>;
@@ -51,13 +49,12 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
   readonly #bars: BarDecoder;
   readonly #interrupts: FunctionInterrupts;
   readonly #powers: readonly PowerCapability[];
-  readonly #power: PowerCapability | undefined;
   /** The downstream side, when the function is a root port or a switch port of ours. */
   readonly port: BridgePort | undefined;
   readonly #followers: Followers;
   #view: ViewInForce;
   #pasid: PasidCapability | undefined;
-  #latches: LatchOffsets = { pasid: undefined, ats: undefined, pri: undefined };
+  #latches: LatchOffsets = latchOffsets([]);
   // As the segment said; until then as the registers read.
   #multiFunction: boolean | undefined;
   #placed = false;
@@ -70,6 +67,10 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
     this.#view = view;
     const { layout } = view;
     const { image, bars } = recipe;
+    const events: FunctionEmitter = {
+      hears: (event) => this.hears(event),
+      emit: (event, payload) => this.emit(event, payload),
+    };
     this.#space = new VirtualConfigSpace(
       this.#hooks(),
       layout,
@@ -82,34 +83,17 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
     );
     this.#bars = new BarDecoder(bars, (offset) => this.#space.peek(offset));
     this.#powers = powerCapabilities(view.plan.standard, image.space);
-    this.#power = this.#powers[0];
     this.#interrupts = new FunctionInterrupts(
       view.plan.standard,
       this.#space,
       (offset) => image.space.read(offset, 4),
-      {
-        // A message is a memory write of the function (PCIe 7.5.1.1.3).
-        canSend: () => this.canIssue(),
-        send: (kind, vector, low, high, data) => {
-          const address = high * 2 ** 32 + low;
-          if (address < MESSAGE_ADDRESS_LIMIT && this.canIssue() && this.hears('msi'))
-            this.emit('msi', { kind, vector, address, data });
-        },
-        route: (kind, vector, low, high, data, enabled) => {
-          if (!this.hears('msi-route')) return;
-          this.emit('msi-route', { kind, vector, address: high * 2 ** 32 + low, data, enabled });
-        },
-      },
+      messageEvents(events, () => this.canIssue()),
     );
     this.port = bridgePort(image, this.#space, () => {
       if (!this.triggerMessage(0)) this.setInterrupt(true);
     });
-    this.#followers = new Followers(
-      this,
-      this.#bars,
-      this.#interrupts,
-      { hears: (event) => this.hears(event), emit: (event, payload) => this.emit(event, payload) },
-      (offset) => this.#space.peek(offset),
+    this.#followers = new Followers(this, this.#bars, this.#interrupts, events, (offset) =>
+      this.#space.peek(offset),
     );
     this.#adopt(view);
     this.#changed();
@@ -163,7 +147,8 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
 
   /** Power state that the guest set: 0 for D0 to 3 for D3hot. A function without power management is in D0. */
   get powerState(): number {
-    return this.#power === undefined ? 0 : this.#space.peek(this.#power.controlStatus) & 3;
+    const power = this.#powers[0];
+    return power === undefined ? 0 : this.#space.peek(power.controlStatus) & 3;
   }
 
   /** Little-endian value of `size` (1, 2 or 4) bytes at `offset`, at any alignment; all-ones past the end. */
@@ -198,8 +183,7 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
   barRead(bar: number, offset: number, size: number): number {
     const { msiX } = this.#interrupts;
     if (msiX?.covers(bar, offset, size) === true) return msiX.read(bar, offset, size);
-    const read = this.#bars.bars.find(({ index }) => index === bar)?.read;
-    return read === undefined ? allOnes(size) : (read(offset, size) & allOnes(size)) >>> 0;
+    return this.#bars.read(bar, offset, size);
   }
 
   /** The guest writes the low `size` (1, 2 or 4) bytes of `value` at `offset` of BAR `bar`. */
@@ -209,7 +193,7 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
       this.hold();
       msiX.write(bar, offset, size, value);
       this.release();
-    } else this.#bars.bars.find(({ index }) => index === bar)?.write?.(offset, size, value);
+    } else this.#bars.write(bar, offset, size, value);
   }
 
   /**
@@ -388,22 +372,13 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
   }
 
   #checked(state: unknown): ReturnType<typeof checkFunctionState> {
-    const { size } = this;
-    const holder = {
-      size,
-      id: this.#id,
-      pasid: this.#pasid,
-      space: this.#space,
-      interrupts: this.#interrupts,
-    };
-    return checkFunctionState(state, holder);
+    const [size, id, pasid] = [this.size, this.#id, this.#pasid];
+    return checkFunctionState(state, { size, id, pasid, space: this.#space, interrupts: this.#interrupts });
   }
 
-  /** Vendor and Device ID as the guest reads them at power-on; a device that is gone has no others. */
+  /** Vendor and Device ID at power-on; a device that is gone has no others. */
   get #id(): number {
-    const real = this.#recipe.image.space.read(reg.VENDOR_ID, 4);
-    const virtual = this.#view.layout.virtual[reg.VENDOR_ID / 4] ?? 0;
-    return ((real & ~virtual) | (this.#space.peek(reg.VENDOR_ID) & virtual)) >>> 0;
+    return shownDword(this.#view.layout, this.#space, this.#recipe.image.space, reg.VENDOR_ID);
   }
 
   #hooks(): FunctionHooks {
@@ -421,7 +396,14 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
         }),
       msiChanged: () => this.#changed(undefined, this.#interrupts.msi),
       msiXChanged: () => this.#changed(undefined, this.#interrupts.msiX),
-      powerStateWritten: (offset, previous, state) => this.#powerStateWritten(offset, previous, state),
+      powerStateWritten: (offset, previous, state) => {
+        const power = this.#powers.find(({ controlStatus }) => controlStatus === offset);
+        // A write of a state that does not exist is discarded (PCIe 7.5.2.2).
+        if (power?.states.includes(state) !== true) this.#space.poke(offset, 3, previous);
+        else if (power !== this.#powers[0]) return;
+        else if (previous === 3 && state === 0 && !power.keepsStateInD3) this.reset('d3hot');
+        else this.#changed();
+      },
     };
   }
 
@@ -438,12 +420,15 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
   /** Registers changed: first all that follows from them does, then everybody who follows the function is told. */
   #changed(cause?: Cause, messages?: { settle(): void }): void {
     this.hold();
-    messages?.settle();
-    this.#settle();
-    this.#followers.tell(this.#latches, cause);
-    if (cause !== undefined) this.#interrupts.settleMessages();
-    this.#interrupts.deliver();
-    this.release();
+    try {
+      messages?.settle();
+      this.#settle();
+      this.#followers.tell(this.#latches, cause);
+      if (cause !== undefined) this.#interrupts.settleMessages();
+      this.#interrupts.deliver();
+    } finally {
+      this.release();
+    }
   }
 
   /** Brings what follows from the registers in line with them, and the registers with what the device has. */
@@ -456,15 +441,6 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
     settleLatches(this.endpointState, this.#latches, this.#space);
     this.#bars.refresh(this.powerState === 0);
     this.#interrupts.settlePin(this.powerState === 0);
-  }
-
-  #powerStateWritten(offset: number, previous: number, state: number): void {
-    const power = this.#powers.find(({ controlStatus }) => controlStatus === offset);
-    // A write of a state that does not exist is discarded (PCIe 7.5.2.2).
-    if (power?.states.includes(state) !== true) this.#space.poke(offset, 3, previous);
-    else if (power !== this.#power) return;
-    else if (previous === 3 && state === 0 && !power.keepsStateInD3) this.reset('d3hot');
-    else this.#changed();
   }
 
   /** The segment that the function is in is the only one that moves it about. */
@@ -492,20 +468,10 @@ export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoin
 
   #adopt(view: ViewInForce): void {
     this.#view = view;
-    const at = (capability: number): number | undefined =>
-      view.plan.extended.find((one) => one.id === capability && one.synthesized)?.offset;
-    const offset = at(id.EXT_CAP_PASID);
-    this.#latches = { pasid: offset, ats: at(id.EXT_CAP_ATS), pri: at(id.EXT_CAP_PAGE_REQUEST) };
-    this.#pasid = view.pasid === undefined || offset === undefined ? undefined : { offset, ...view.pasid };
-    const state = this.endpointState;
-    state.pasidWidth = this.#pasid?.width ?? 0;
-    state.execute = this.#pasid?.execute ?? false;
-    state.privileged = this.#pasid?.privileged ?? false;
-    state.ats = this.#latches.ats !== undefined;
-    state.pri = this.#latches.pri !== undefined;
+    const at = latchOffsets(view.plan.extended);
+    this.#latches = at;
+    this.#pasid =
+      view.pasid === undefined || at.pasid === undefined ? undefined : { offset: at.pasid, ...view.pasid };
+    showLatches(this.endpointState, at, this.#pasid);
   }
-}
-
-function allOnes(size: number): number {
-  return size === 4 ? 0xffffffff : size === 2 ? 0xffff : 0xff;
 }

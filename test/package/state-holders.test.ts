@@ -23,6 +23,7 @@ const EXEMPT: Readonly<Record<string, string>> = {
   VirtualConfigSpace:
     'saveRegisters and restoreRegisters, called by PciFunction; install is for before the first access',
   BarDecoder: 'follows from the registers: PciFunction refreshes it after a reset and a restore',
+  Followers: 'what was told last, not what is: after a reset and a restore it tells the difference',
   BridgePort: 'a view of the registers of its function, and whether the embedder put something behind it',
   Msi: 'a view of the registers; its pending bits are saved by FunctionInterrupts',
   Topology: "the embedder's configuration; requester IDs follow from registers",

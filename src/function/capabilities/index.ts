@@ -33,6 +33,6 @@ export const EXTENDED_RULES: ReadonlyMap<number, CapabilityRules> = new Map<numb
 export { defineAts } from './ats.ts';
 export { interruptState, type Place, type RulesContext, readAsIs } from './capability-rules.ts';
 export { lacksEndEndPrefix, presentAs, showEndEndPrefix } from './express.ts';
-export { definePasid, type ShownPasid } from './pasid.ts';
+export { definePasid, type PasidCapability, type ShownPasid } from './pasid.ts';
 export { type PowerCapability, powerCapabilities } from './power-management.ts';
 export { definePri } from './pri.ts';

@@ -13,6 +13,12 @@ export interface ShownPasid {
   readonly control: 'latch' | 'drop';
 }
 
+/** A PASID capability as the guest sees it. */
+export interface PasidCapability extends ShownPasid {
+  /** Config-space offset in bytes. Migration ABI: the same inputs give the same offset, and snapshots record it. */
+  readonly offset: number;
+}
+
 /**
  * The virtual PASID capability (PCIe 7.8.9), all of it from the shadow. Width and permissions are fixed;
  * Control takes Enable and the enables of what is supported, and none of it reaches the physical function.
