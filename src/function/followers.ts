@@ -1,5 +1,5 @@
 import * as ats from '../pci/ats.ts';
-import type { EndpointSink, EndpointState, ResetKind } from '../pci/endpoint.ts';
+import { type EndpointSink, type EndpointState, NO_RID, type ResetKind } from '../pci/endpoint.ts';
 import * as reg from '../pci/header.ts';
 import * as pasid from '../pci/pasid.ts';
 import type { BarDecoder } from './bar-decoder.ts';
@@ -90,20 +90,20 @@ export class Followers {
     const state = this.#state;
     const previousRid = state.rid;
     if (rid === previousRid) return;
-    if (rid === -1) sink?.detachEndpoint(state);
+    if (rid === NO_RID) sink?.detachEndpoint(state);
     state.rid = rid;
-    if (previousRid === -1) {
+    if (previousRid === NO_RID) {
       try {
         sink?.attachEndpoint(state);
       } catch (error) {
-        state.rid = -1;
+        state.rid = NO_RID;
         throw error;
       }
-    } else if (rid !== -1) sink?.endpointMoved(state, previousRid);
+    } else if (rid !== NO_RID) sink?.endpointMoved(state, previousRid);
     // The unit's listeners come before ours, and may have moved it on.
     if (state.rid === rid && this.#events.hears('rid')) this.#events.emit('rid', { rid, previousRid });
     // Its pin may have been asserted before anybody was there.
-    if (rid !== -1) this.tellPin();
+    if (rid !== NO_RID) this.tellPin();
   }
 
   /** Another vIOMMU takes over; `before`: the function shows what it may show there. */
@@ -111,17 +111,17 @@ export class Followers {
     const { rid } = this.#state;
     const previous = this.sink;
     this.sink = undefined;
-    if (rid !== -1) previous?.detachEndpoint(this.#state);
+    if (rid !== NO_RID) previous?.detachEndpoint(this.#state);
     before();
     // A listener of the unit before may have been faster.
     if (this.sink !== undefined) return;
     this.sink = sink;
-    if (this.#state.rid !== -1) sink?.attachEndpoint(this.#state);
+    if (this.#state.rid !== NO_RID) sink?.attachEndpoint(this.#state);
   }
 
   /** The function is in nobody's hands any more. */
   leave(): void {
-    this.move(-1);
+    this.move(NO_RID);
     this.sink = undefined;
     this.host = undefined;
     this.#assertedForHost = false;
@@ -178,7 +178,7 @@ export class Followers {
     }
     if (priDiffers && events.hears('pri-control')) events.emit('pri-control', { enable: state.priEnable });
     const { sink } = this;
-    if (sink === undefined || state.rid === -1) return;
+    if (sink === undefined || state.rid === NO_RID) return;
     if (cause === 'restored') sink.endpointChanged(state, 'restored');
     else if (cause !== undefined) sink.endpointReset(state, cause);
     else {

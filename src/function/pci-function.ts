@@ -5,6 +5,7 @@ import {
   type EndpointSink,
   type EndpointState,
   type ResetKind,
+  NO_RID,
 } from '../pci/endpoint.ts';
 import type { Finding } from '../pci/finding.ts';
 import * as reg from '../pci/header.ts';
@@ -42,7 +43,7 @@ type ViewInForce = Omit<GuestView, 'shadow'>;
  */
 export class PciFunction extends TypedEmitter<FunctionEvents> implements Endpoint {
   /** What a vIOMMU may know about this function. `rid` is -1 until it is placed. */
-  readonly endpointState: EndpointState = createEndpointState(-1);
+  readonly endpointState: EndpointState = createEndpointState(NO_RID);
 
   readonly #recipe: FunctionRecipe;
   readonly #space: GuestConfigSpace;

@@ -5,6 +5,9 @@
  * @module
  */
 
+/** The requester ID of a function that no bus number leads to: a guest can take it away at any time. */
+export const NO_RID = -1;
+
 /**
  * What reset a function: Function Level Reset (PCIe 6.6.2), a reset of the bus above (6.6.1), or the way back from
  * D3hot of a function that does not keep its state there (5.3.1.4).

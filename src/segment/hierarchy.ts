@@ -1,6 +1,6 @@
 import type { FunctionHost, PciFunction } from '../function/index.ts';
 import { formatBdf } from '../pci/bdf.ts';
-import type { EndpointSink, ResetKind } from '../pci/endpoint.ts';
+import { type EndpointSink, NO_RID, type ResetKind } from '../pci/endpoint.ts';
 import { VpciError } from '../pci/vpci-error.ts';
 import { Seats } from './seats.ts';
 import { lastDeviceBehind, type Plug, Topology } from './topology.ts';
@@ -45,7 +45,7 @@ export class Hierarchy {
       passesRequests: (fn) => {
         const port = this.topology.plugOf(fn)?.port;
         if (port === undefined) return true;
-        return fn.endpointState.rid !== -1 && port.canIssue() && port.port?.isLinkEnabled === true;
+        return fn.endpointState.rid !== NO_RID && port.canIssue() && port.port?.isLinkEnabled === true;
       },
       pinChanged: (fn, pin, asserted) => listener.pinChanged(fn, pin, asserted),
     };
@@ -104,7 +104,7 @@ export class Hierarchy {
     const card = this.topology.cardOf(fn).filter((one) => one !== fn);
     const { rid } = fn.endpointState;
     this.topology.delete(fn);
-    if (rid !== -1 && this.seats.get(rid) === fn) this.#seat(rid, undefined);
+    if (rid !== NO_RID && this.seats.get(rid) === fn) this.#seat(rid, undefined);
     this.#settleCard([...card, fn]);
     fn.detach(this.#host);
     this.#renumber();
@@ -153,7 +153,7 @@ export class Hierarchy {
   /** A function made elsewhere must not get into the way of what its listeners do while it is attached. */
   #attach(fn: PciFunction, sink: EndpointSink | undefined, refuse: () => void): void {
     refuse();
-    fn.attach({ rid: -1, sink, host: this.#host });
+    fn.attach({ rid: NO_RID, sink, host: this.#host });
     try {
       refuse();
     } catch (error) {
@@ -190,21 +190,21 @@ export class Hierarchy {
   #renumber(): void {
     const renumbering = ++this.#renumberings;
     const wanted = [...this.topology.requesterIds()].filter(
-      ([fn, rid]) => fn.endpointState.rid !== rid || (rid !== -1 && this.seats.get(rid) !== fn),
+      ([fn, rid]) => fn.endpointState.rid !== rid || (rid !== NO_RID && this.seats.get(rid) !== fn),
     );
     for (const [fn] of wanted) {
       const { rid } = fn.endpointState;
-      if (rid !== -1 && this.seats.get(rid) === fn) this.#seat(rid, undefined);
+      if (rid !== NO_RID && this.seats.get(rid) === fn) this.#seat(rid, undefined);
     }
     // Two functions may change places: first everybody leaves an address that another one gets.
     const targets = new Set(wanted.map(([, rid]) => rid));
     for (const [fn, rid] of wanted) {
-      if (rid !== -1 && (fn.endpointState.rid === rid || !targets.has(fn.endpointState.rid))) continue;
-      fn.move(-1, this.#host);
+      if (rid !== NO_RID && (fn.endpointState.rid === rid || !targets.has(fn.endpointState.rid))) continue;
+      fn.move(NO_RID, this.#host);
       if (renumbering !== this.#renumberings) return;
     }
     for (const [fn, rid] of wanted) {
-      if (rid !== -1) this.#seat(rid, fn);
+      if (rid !== NO_RID) this.#seat(rid, fn);
       fn.move(rid, this.#host);
       if (renumbering !== this.#renumberings) return;
     }
@@ -238,7 +238,7 @@ export class Hierarchy {
   #settleAnswers(): void {
     for (const fn of this.topology.plugged()) {
       const { rid } = fn.endpointState;
-      if (rid !== -1 && this.seats.get(rid) === fn) this.seats.answer(rid, this.#isReachable(fn));
+      if (rid !== NO_RID && this.seats.get(rid) === fn) this.seats.answer(rid, this.#isReachable(fn));
     }
   }
 

@@ -1,5 +1,6 @@
 import type { BridgePort, PciFunction } from '../function/index.ts';
 import { formatBdf } from '../pci/bdf.ts';
+import { NO_RID } from '../pci/endpoint.ts';
 import { DEVICE_TYPE_UPSTREAM_PORT } from '../pci/express.ts';
 
 /** A function's fixed place behind a port: device and function number. */
@@ -107,7 +108,7 @@ export class Topology {
   /** The requester ID of every plugged function, as the bus numbers are now; -1 for those out of reach. */
   requesterIds(): Map<PciFunction, number> {
     const rids = new Map<PciFunction, number>();
-    for (const fn of this.#plugs.keys()) rids.set(fn, -1);
+    for (const fn of this.#plugs.keys()) rids.set(fn, NO_RID);
     if (rids.size === 0) return rids;
     const taken = new Set(this.#fixed.values());
     // Where bus numbers clash, the order in which functions came must not decide: a state is restored elsewhere.

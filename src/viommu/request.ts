@@ -1,5 +1,5 @@
 import { hex } from '../pci/bdf.ts';
-import type { Endpoint } from '../pci/endpoint.ts';
+import { type Endpoint, NO_RID } from '../pci/endpoint.ts';
 import { PASID_LIMIT } from '../pci/pasid.ts';
 import { VpciError } from '../pci/vpci-error.ts';
 import {
@@ -50,9 +50,6 @@ export interface HotRequest {
 
 /** Largest requester ID: 24 bits, of which PCIe uses 16 and a bare endpoint may use all. */
 export const RID_LIMIT = 0xffffff;
-
-/** The requester ID of a function that no bus number leads to: a guest can take it away at any time. */
-export const NO_RID = -1;
 
 // Not exported, and so folded into the code that uses them (see result.ts).
 const RID_MASK = RID_LIMIT;

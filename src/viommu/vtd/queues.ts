@@ -201,7 +201,9 @@ export class InvalidationQueue {
     const data = words[1] ?? 0;
     const low = words[2] ?? 0;
     const high = words[3] ?? 0;
-    if (this.#host.isPending()) this.#waits.push(word0, data, low, high);
+    // In their order: what was pending may have been told early, by a register write from within the run.
+    const behind = this.#waits.length > 0 || this.#host.isPending();
+    if (behind) this.#waits.push(word0, data, low, high);
     else this.#end(word0, data, low, high);
     return DESCRIPTOR_DONE;
   }

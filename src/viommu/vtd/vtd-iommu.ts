@@ -23,9 +23,9 @@ import { RegisterFile } from './register-file.ts';
 import { writeInvalidation } from './register-invalidation.ts';
 import * as registers from './registers.ts';
 import { rulesOf } from './rules.ts';
-import { loadVtdState, saveVtdState, type VtdIommuState } from './vtd-state.ts';
 import { join } from './steps.ts';
 import { LAST_RID } from './structures.ts';
+import { loadVtdState, saveVtdState, type VtdIommuState } from './vtd-state.ts';
 import { walkRequest } from './walk.ts';
 import { Walk } from './walk-state.ts';
 

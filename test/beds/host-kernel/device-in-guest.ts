@@ -10,6 +10,17 @@ import {
   type VfioDevice,
   VfioInterrupts,
 } from 'vpci/vfio';
+import {
+  DATA,
+  DOORBELL,
+  INTERRUPT,
+  IOVA_LOW,
+  MSI_X_TABLE,
+  NOTE,
+  READ,
+  STATUS,
+  WRITE,
+} from './device-registers.ts';
 
 // The kernel's interface once more, apart from the package's: <linux/iommufd.h>, <linux/vfio.h>.
 const IOMMU_IOAS_ALLOC = 0x3b81;
@@ -35,17 +46,6 @@ const PASID_CONTROL = 6;
 const CAP_MSI_X = 0x11;
 const MSI_X_CONTROL = 2;
 const MSI_X_ENABLE = 0x8000;
-
-// Registers of the device that served.ts serves.
-const IOVA_LOW = 0x00;
-const DOORBELL = 0x08;
-const STATUS = 0x0c;
-const NOTE = 0x10;
-const DATA = 0x20;
-const MSI_X_TABLE = 0x800;
-const READ = 1;
-const WRITE = 2;
-const INTERRUPT = 3;
 
 const FIRST = '01:00.0';
 /** A driver of the kernel has the other function of its group. */

@@ -8,7 +8,9 @@ import { qemuProgram } from '../qemu/qemu.ts';
 import { initialFileSystem } from '../v86/newc.ts';
 import { busybox, repo } from './kernel.ts';
 
+/** What programs in the guest import besides the package. */
 const QEMU_MODULE = '../qemu/qemu.ts';
+const REGISTERS_MODULE = './device-registers.ts';
 const APPLETS = ['sh', 'cat', 'dmesg', 'echo', 'env', 'grep', 'ls', 'mount', 'poweroff', 'sleep', 'timeout'];
 
 export interface GuestImageOptions {
@@ -41,11 +43,13 @@ export async function makeGuestImage(
   }
   if (qemu) addQemu(root);
   const programs = readdirSync(import.meta.dirname).filter((file) => /in-guest\.(?:ts|mjs)$/.test(file));
-  for (const name of [...programs, QEMU_MODULE]) {
+  for (const name of [...programs, QEMU_MODULE, REGISTERS_MODULE]) {
     const source = readFileSync(join(import.meta.dirname, name), 'utf8');
     const { code } = await transformWithOxc(source, name);
     // All in one folder.
-    const moved = code.replaceAll(QEMU_MODULE, './qemu.mjs');
+    const moved = code
+      .replaceAll(QEMU_MODULE, './qemu.mjs')
+      .replaceAll(REGISTERS_MODULE, './device-registers.mjs');
     writeFileSync(join(root, 'app', basename(name).replace(/\.ts$/, '.mjs')), moved);
   }
   return initialFileSystem(root, '', {

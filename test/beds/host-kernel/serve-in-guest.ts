@@ -7,6 +7,19 @@ import { existsSync, openSync, readFileSync } from 'node:fs';
 import koffi from 'koffi';
 import { openVfioDevice } from 'vpci/vfio';
 import { ECAM, openEcam, Qtest, scratchFolder } from '../qemu/qemu.ts';
+import {
+  DATA,
+  DOORBELL,
+  INTERRUPT,
+  IOVA_LOW,
+  LOWER,
+  MSI_X_TABLE,
+  NOTE,
+  RAISE,
+  READ,
+  STATUS,
+  WRITE,
+} from './device-registers.ts';
 
 const COMMAND = 0x04;
 const MEMORY_AND_BUS_MASTER = 0x6;
@@ -28,19 +41,6 @@ const MSI_DATA = 12;
 const MSI_ENABLE = 0x0011;
 const MSI_X_ENABLE = 0x8000;
 const PASID_CONTROL = 6;
-
-// Registers of the device that served.ts serves.
-const IOVA_LOW = 0x00;
-const DOORBELL = 0x08;
-const STATUS = 0x0c;
-const NOTE = 0x10;
-const DATA = 0x20;
-const MSI_X_TABLE = 0x800;
-const READ = 1;
-const WRITE = 2;
-const INTERRUPT = 3;
-const RAISE = 4;
-const LOWER = 5;
 
 /** Configuration space of the device in the client's machine, and its BAR there. */
 const CONFIG = ECAM + (1 << 20);

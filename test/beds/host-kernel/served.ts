@@ -9,19 +9,19 @@ import {
 } from 'vpci';
 import { serveVfioUser, VfioUserDevice, type VfioUserServer } from 'vpci/vfio-user';
 import { PATIENT } from '../qemu/qemu.ts';
-
-/**
- * Registers of BAR 0, 32 bits each. A device that does DMA for whoever can reach it: `COMMAND` 1 reads 16 bytes at
- * `IOVA` into `DATA`, 2 writes them there; `STATUS` is then 1, or 2 when there was no memory; 3 raises the interrupt
- * of vector 0; 4 raises the interrupt line, 5 lowers it. A write to `NOTE` puts a line into the log. The MSI-X table is
- * at 0x800.
- */
-const IOVA_LOW = 0x00;
-const IOVA_HIGH = 0x04;
-const COMMAND = 0x08;
-const STATUS = 0x0c;
-const NOTE = 0x10;
-const DATA = 0x20;
+import {
+  DATA,
+  DOORBELL,
+  INTERRUPT,
+  IOVA_HIGH,
+  IOVA_LOW,
+  LOWER,
+  MSI_X_TABLE,
+  NOTE,
+  RAISE,
+  STATUS,
+  WRITE,
+} from './device-registers.ts';
 
 const BAR_SIZE = 0x1000;
 const VECTORS = 4;
@@ -55,7 +55,7 @@ export class Served {
       pri: true,
       capabilities: [
         expressCapability(),
-        msiXCapability(VECTORS, { bar: 0, offset: 0x800 }, { bar: 0, offset: 0xc00 }),
+        msiXCapability(VECTORS, { bar: 0, offset: MSI_X_TABLE }, { bar: 0, offset: 0xc00 }),
       ],
       bars: [
         {
@@ -106,21 +106,21 @@ export class Served {
       if (offset + i < this.#registers.length) this.#registers[offset + i] = (value >>> (8 * i)) & 0xff;
     }
     if (offset === NOTE) this.log.push(`note ${value}`);
-    if (offset === COMMAND) void this.#transfer(value);
+    if (offset === DOORBELL) void this.#transfer(value);
   }
 
   async #transfer(command: number): Promise<void> {
-    if (command === 3) {
+    if (command === INTERRUPT) {
       this.device.interrupt(0);
       return;
     }
-    if (command === 4 || command === 5) {
-      this.fn.setInterrupt(command === 4);
+    if (command === RAISE || command === LOWER) {
+      this.fn.setInterrupt(command === RAISE);
       return;
     }
     const address = this.#read(IOVA_HIGH, 4) * 2 ** 32 + this.#read(IOVA_LOW, 4);
     const data = this.#registers.subarray(DATA, DATA + 16);
-    if (command === 2) {
+    if (command === WRITE) {
       this.#registers[STATUS] = (await this.device.write(address, Uint8Array.from(data))) ? 1 : 2;
       return;
     }

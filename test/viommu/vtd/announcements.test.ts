@@ -137,6 +137,19 @@ describe('what a guest invalidates is announced', () => {
     expect(seen[0]).toBe(0x2800_0000);
   });
 
+  it('and its waits end in their order, whatever a device does meanwhile', () => {
+    const guest = running();
+    const said = listen(guest);
+    guest.unit.connectDevice(guest.endpoint, {
+      onAtcInvalidate: () => {
+        guest.setReg(0x38, 0);
+        return 'complete';
+      },
+    });
+    guest.invalidate(g.iotlbGlobal, wait(1), [0x03n | (BigInt(g.RID) << 32n), 0n], wait(2));
+    expect([guest.reg(0x34), said, status(guest)]).toEqual([0, ['pasid 100 all | 0'], 2]);
+  });
+
   it('and nothing is told after a reset by a listener', () => {
     const guest = running();
     guest.unit.once('tables-invalidated', () => guest.unit.reset());
